@@ -1,0 +1,31 @@
+"""The extension modules. Everything else about the package stands in pyproject.toml.
+
+The extensions are optional: where they cannot be compiled, the package installs
+without them and runs in pure Python. ``PGSTREAM_REQUIRE_EXT=1`` makes that an error.
+"""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+required = os.environ.get("PGSTREAM_REQUIRE_EXT", "0") not in ("", "0")
+
+# messages.py is ordinary Python; the .pxd beside it makes its classes extension types.
+sources = {
+    "pgstream.messages": "src/pgstream/messages.py",
+    "pgstream.types._loaders": "src/pgstream/types/_loaders.pyx",
+    "pgstream._decode": "src/pgstream/_decode.pyx",
+}
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(name, [source], optional=not required, extra_compile_args=["-O3"])
+            for name, source in sources.items()
+        ],
+        build_dir="build",
+        include_path=["src"],
+        compiler_directives={"language_level": 3},
+    ),
+)

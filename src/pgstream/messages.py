@@ -1,0 +1,341 @@
+"""Every message of the stream, defined once for both decoders.
+
+Plain frozen dataclasses. Compiled with ``messages.pxd`` beside it, the same
+source gives extension types with read-only fields, which the Cython decoder
+fills directly. Equality, ``match``, repr and pickle are the same either way.
+
+Layouts: "Logical Replication Message Formats" and "Streaming Replication
+Protocol" in the PostgreSQL documentation; ``src/backend/replication/logical/proto.c``
+in the server.
+
+Fields that several messages share:
+
+``lsn``
+    Where the record of the change stands in the WAL.
+``xid``
+    The transaction id, 32 bits, as the server sends it.
+``commit_lsn``
+    Where the commit record stands; for a prepared transaction, the prepare
+    record. ``(commit_lsn, ordinal)`` is the key of a change, for deduplication.
+    ``None`` where a streamed transaction has not ended yet.
+``commit_time``
+    When it was committed (or prepared), UTC. With a replication origin it is the
+    origin's time, so it is not monotonic.
+``end_lsn``
+    The position after the commit record: what may be confirmed to the server once
+    the transaction is handled.
+``ordinal``
+    The position in the transaction, from 0.
+``gid``
+    The name of the prepared transaction that the change belongs to, else ``None``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from .lsn import LSN
+
+
+class Unchanged(enum.Enum):
+    """The type of :data:`UNCHANGED`."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+    def __str__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+"""Stands for a TOASTed value that an UPDATE did not change and the server did not
+send. It is not ``None``: the column has a value, which this event does not know."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """``B``: a transaction follows, whole and committed."""
+
+    xid: int
+    commit_lsn: LSN
+    commit_time: datetime
+
+
+@dataclass(frozen=True)
+class Commit:
+    """``C``: the end of the transaction that the last Begin opened."""
+
+    xid: int | None
+    commit_lsn: LSN
+    end_lsn: LSN
+    commit_time: datetime
+
+
+@dataclass(frozen=True)
+class Origin:
+    """``O``: the transaction was replayed here from another server.
+
+    ``commit_lsn`` is the position at the origin; 0/0 in a streamed transaction.
+    """
+
+    name: str
+    commit_lsn: LSN
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a relation. ``type_modifier`` is -1 where there is none.
+
+    ``is_key``: part of the replica identity (all columns under FULL).
+    """
+
+    name: str
+    type_oid: int
+    type_modifier: int
+    is_key: bool
+
+
+@dataclass(frozen=True)
+class Relation:
+    """``R``: a table as it stood when the changes that follow were made.
+
+    ``replica_identity`` is ``pg_class.relreplident``: ``d`` default (primary key),
+    ``n`` nothing, ``f`` full, ``i`` index. ``columns`` are the published ones.
+    """
+
+    oid: int
+    schema: str
+    table: str
+    replica_identity: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Type:
+    """``Y``: the name of a type that is not built in. For a domain, its base type's."""
+
+    oid: int
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Insert:
+    """``I``: ``new`` is the row, a dict from column name to value by default."""
+
+    relation: Relation
+    new: Any
+    lsn: LSN
+    xid: int | None
+    commit_lsn: LSN | None
+    commit_time: datetime | None
+    ordinal: int
+    gid: str | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """``U``: ``new`` is the row after; ``old`` what the server sent of the row before.
+
+    ``old`` holds all columns under REPLICA IDENTITY FULL, the replica identity's
+    columns when one of them changed, and is ``None`` otherwise.
+    """
+
+    relation: Relation
+    old: Any
+    new: Any
+    lsn: LSN
+    xid: int | None
+    commit_lsn: LSN | None
+    commit_time: datetime | None
+    ordinal: int
+    gid: str | None = None
+
+
+@dataclass(frozen=True)
+class Delete:
+    """``D``: ``old`` holds the replica identity's columns, all of them under FULL."""
+
+    relation: Relation
+    old: Any
+    lsn: LSN
+    xid: int | None
+    commit_lsn: LSN | None
+    commit_time: datetime | None
+    ordinal: int
+    gid: str | None = None
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """``T``: all published tables that one TRUNCATE emptied.
+
+    It takes one ordinal for each relation: that of ``relations[i]`` is ``ordinal + i``.
+    """
+
+    relations: tuple[Relation, ...]
+    cascade: bool
+    restart_identity: bool
+    lsn: LSN
+    xid: int | None
+    commit_lsn: LSN | None
+    commit_time: datetime | None
+    ordinal: int
+    gid: str | None = None
+
+
+@dataclass(frozen=True)
+class LogicalMessage:
+    """``M``: what ``pg_logical_emit_message`` wrote.
+
+    One that is not ``transactional`` stands outside any transaction, comes ahead of
+    the one that wrote it, even if that rolls back, and has no ``xid``,
+    ``commit_lsn``, ``commit_time`` or ``ordinal``.
+    """
+
+    prefix: str
+    content: bytes
+    transactional: bool
+    lsn: LSN
+    xid: int | None
+    commit_lsn: LSN | None
+    commit_time: datetime | None
+    ordinal: int | None
+    gid: str | None = None
+
+
+@dataclass(frozen=True)
+class StreamStart:
+    """``S``: a block of a transaction in progress. ``first``: its first block."""
+
+    xid: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class StreamStop:
+    """``E``: the end of the block."""
+
+
+@dataclass(frozen=True)
+class StreamCommit:
+    """``c``: a streamed transaction committed."""
+
+    xid: int
+    commit_lsn: LSN
+    end_lsn: LSN
+    commit_time: datetime
+
+
+@dataclass(frozen=True)
+class StreamAbort:
+    """``A``: a streamed transaction, or with ``subxid != xid`` a part of it, rolled back.
+
+    ``abort_lsn`` and ``abort_time`` are sent with ``streaming 'parallel'`` alone.
+    """
+
+    xid: int
+    subxid: int
+    abort_lsn: LSN | None
+    abort_time: datetime | None
+
+
+@dataclass(frozen=True)
+class BeginPrepare:
+    """``b``: a transaction follows that was prepared, not committed."""
+
+    xid: int
+    gid: str
+    prepare_lsn: LSN
+    end_lsn: LSN
+    prepare_time: datetime
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """``P``: the end of the transaction that the last BeginPrepare opened."""
+
+    xid: int
+    gid: str
+    prepare_lsn: LSN
+    end_lsn: LSN
+    prepare_time: datetime
+
+
+@dataclass(frozen=True)
+class CommitPrepared:
+    """``K``: COMMIT PREPARED of a transaction whose changes came with its Prepare."""
+
+    xid: int
+    gid: str
+    commit_lsn: LSN
+    end_lsn: LSN
+    commit_time: datetime
+
+
+@dataclass(frozen=True)
+class RollbackPrepared:
+    """``r``: ROLLBACK PREPARED. It may name a transaction that was never seen.
+
+    ``prepare_end_lsn`` is the Prepare's ``end_lsn``; ``end_lsn`` the rollback's own.
+    """
+
+    xid: int
+    gid: str
+    prepare_end_lsn: LSN
+    end_lsn: LSN
+    prepare_time: datetime
+    rollback_time: datetime
+
+
+@dataclass(frozen=True)
+class StreamPrepare:
+    """``p``: a streamed transaction was prepared."""
+
+    xid: int
+    gid: str
+    prepare_lsn: LSN
+    end_lsn: LSN
+    prepare_time: datetime
+
+
+@dataclass(frozen=True)
+class Keepalive:
+    """``k``: the server has read its WAL up to ``end_lsn``.
+
+    ``reply_requested``: it will drop the connection unless a status update comes soon.
+    """
+
+    end_lsn: LSN
+    send_time: datetime
+    reply_requested: bool
+
+
+RowEvent: TypeAlias = Insert | Update | Delete
+"""A change of one row."""
+
+Event: TypeAlias = (
+    Begin
+    | Commit
+    | Origin
+    | Insert
+    | Update
+    | Delete
+    | Truncate
+    | LogicalMessage
+    | BeginPrepare
+    | Prepare
+    | CommitPrepared
+    | RollbackPrepared
+)
+"""What a stream yields: committed (or prepared) changes and their brackets."""
+
+Message: TypeAlias = (
+    Event | Relation | Type | StreamStart | StreamStop | StreamCommit | StreamAbort | StreamPrepare
+)
+"""What a decoder makes of an XLogData payload."""
