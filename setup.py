@@ -12,17 +12,18 @@ from setuptools import Extension, setup
 required = os.environ.get("PGSTREAM_REQUIRE_EXT", "0") not in ("", "0")
 
 # messages.py is ordinary Python; the .pxd beside it makes its classes extension types.
-sources = {
-    "pgstream.messages": "src/pgstream/messages.py",
-    "pgstream.types._loaders": "src/pgstream/types/_loaders.pyx",
-    "pgstream._decode": "src/pgstream/_decode.pyx",
+# Its generated methods are much code that is seldom run: -O1 keeps the build short.
+modules = {
+    "pgstream.messages": ("src/pgstream/messages.py", "-O1"),
+    "pgstream.types._loaders": ("src/pgstream/types/_loaders.pyx", "-O3"),
+    "pgstream._decode": ("src/pgstream/_decode.pyx", "-O3"),
 }
 
 setup(
     ext_modules=cythonize(
         [
-            Extension(name, [source], optional=not required, extra_compile_args=["-O3"])
-            for name, source in sources.items()
+            Extension(name, [source], optional=not required, extra_compile_args=[optimise])
+            for name, (source, optimise) in modules.items()
         ],
         build_dir="build",
         include_path=["src"],

@@ -316,6 +316,9 @@ class Keepalive:
     reply_requested: bool
 
 
+Payload: TypeAlias = bytes | bytearray | memoryview
+"""The payload of one CopyData message, as any contiguous buffer."""
+
 RowEvent: TypeAlias = Insert | Update | Delete
 """A change of one row."""
 

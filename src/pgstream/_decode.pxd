@@ -1,0 +1,55 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, uint16_t, uint32_t
+
+cdef class Reader:
+    cdef const unsigned char *data
+    cdef Py_ssize_t at
+    cdef Py_ssize_t end
+    cdef Py_ssize_t start
+    cdef Py_ssize_t size
+    cdef object kind
+    cdef object lsn
+
+    cdef object error(self, reason, Py_ssize_t offset)
+    cdef int need(self, Py_ssize_t size) except -1
+    cdef int skip(self, Py_ssize_t size) except -1
+    cdef int u8(self) except -1
+    cdef int u16(self) except -1
+    cdef uint32_t u32(self) except? 0xFFFFFFFF
+    cdef int32_t i32(self) except? -1
+    cdef object position(self)
+    cdef object timestamp(self)
+    cdef object string(self)
+    cdef int flag(self, int wanted) except -1
+    cdef object block(self)
+    cdef int cell(self) except -1
+    cdef int finish(self) except -1
+
+cdef class Plan:
+    cdef object relation
+    cdef Py_ssize_t arrival
+    cdef int width
+    cdef list text
+    cdef list binary
+    cdef list keys
+    cdef object make
+    cdef object make_key
+
+cdef class Streamed:
+    cdef Py_ssize_t ordinal
+    cdef dict plans
+
+cdef class Decoder:
+    cdef object _row_factory
+    cdef object _loaders
+    cdef dict _plans
+    cdef Py_ssize_t _arrivals
+    cdef object _xid
+    cdef object _commit_lsn
+    cdef object _commit_time
+    cdef object _gid
+    cdef Py_ssize_t _ordinal
+    cdef dict _streamed
+    cdef Streamed _block
+
+    cpdef object decode(self, payload)

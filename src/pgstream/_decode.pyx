@@ -1,0 +1,776 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The decoder in Cython: the twin of ``_decode_py.py``.
+
+The two files are mirror images: the same functions under the same names, in the same
+order, with the same docstrings, and the same results, errors included. Whatever
+changes here changes there.
+
+Top: the reader, the only code that touches pointers and the only place where bounds are
+checked. Below it the decoder's memory, and one function for each message. The layouts
+are those of "Logical Replication Message Formats" in the PostgreSQL documentation and of
+``src/backend/replication/logical/proto.c``.
+
+A function reads its whole message before it changes the decoder's memory, so that a
+malformed message leaves the decoder as it was.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memchr
+
+from .messages cimport (
+    Begin, BeginPrepare, Column, Commit, CommitPrepared, Delete, Insert, Keepalive,
+    LogicalMessage, Origin, Prepare, Relation, RollbackPrepared, StreamAbort, StreamCommit,
+    StreamPrepare, StreamStart, StreamStop, Truncate, Type, Update,
+)
+from .types._loaders cimport Loader, compiled, datetime_from
+
+import json
+from datetime import UTC
+
+from .errors import ProtocolError
+from .lsn import LSN
+from .messages import UNCHANGED
+from .rows import dict_row
+from .types import LOAD_ERRORS, Loaders
+
+MAX_COLUMNS = 1600  # MaxTupleAttributeNumber less the system's: the server's limit
+
+cdef enum:
+    NULL_CELL = 0x6E
+    UNCHANGED_TOAST = 0x75
+    TEXT = 0x74
+    BINARY = 0x62
+    KEY = 0x4B
+    OLD = 0x4F
+    NEW = 0x4E
+
+cdef object _LSN = LSN
+cdef object _new_int = int.__new__
+cdef object _UTC = UTC
+cdef object _UNCHANGED = UNCHANGED
+cdef object _dict_row = dict_row
+cdef int _MAX_COLUMNS = MAX_COLUMNS
+
+
+@cython.final
+@cython.freelist(8)
+cdef class Reader:
+    """Reads one payload from front to back, and never past its end."""
+
+    cdef object error(self, reason, Py_ssize_t offset):
+        """The error to raise for what stands at ``offset``."""
+        return ProtocolError(reason, self.kind, offset, self.lsn)
+
+    cdef inline int need(self, Py_ssize_t size) except -1:
+        """Raise unless ``size`` bytes are left."""
+        if self.end - self.at < size:
+            raise self.error(
+                f"truncated: {size} bytes wanted, {self.end - self.at} left", self.at
+            )
+        return 0
+
+    cdef inline int skip(self, Py_ssize_t size) except -1:
+        """Pass over ``size`` bytes."""
+        self.need(size)
+        self.at += size
+        return 0
+
+    cdef inline int u8(self) except -1:
+        """One byte."""
+        self.need(1)
+        self.at += 1
+        return self.data[self.at - 1]
+
+    cdef inline int u16(self) except -1:
+        """Two bytes, unsigned."""
+        self.need(2)
+        cdef const unsigned char *here = self.data + self.at
+        self.at += 2
+        return (here[0] << 8) | here[1]
+
+    cdef inline uint32_t u32(self) except? 0xFFFFFFFF:
+        """Four bytes, unsigned."""
+        self.need(4)
+        cdef const unsigned char *here = self.data + self.at
+        self.at += 4
+        return ((<uint32_t>here[0] << 24) | (<uint32_t>here[1] << 16)
+                | (<uint32_t>here[2] << 8) | here[3])
+
+    cdef inline int32_t i32(self) except? -1:
+        """Four bytes, signed."""
+        return <int32_t>self.u32()
+
+    cdef object position(self):
+        """Eight bytes: an LSN."""
+        self.need(8)
+        cdef uint64_t high = self.u32()
+        return _new_int(_LSN, (high << 32) | self.u32())
+
+    cdef object timestamp(self):
+        """Eight bytes: microseconds since 2000-01-01 UTC."""
+        self.need(8)
+        cdef uint64_t high = self.u32()
+        value = datetime_from(<int64_t>((high << 32) | self.u32()), _UTC)
+        if value is None:
+            raise self.error("impossible timestamp", self.at - 8)
+        return value
+
+    cdef object string(self):
+        """Bytes up to a NUL, as text; bytes that are not UTF-8 are escaped."""
+        cdef const unsigned char *here = self.data + self.at
+        cdef const unsigned char *end = <const unsigned char *>memchr(
+            here, 0, self.end - self.at
+        )
+        if end == NULL:
+            raise self.error("truncated: a string without its end", self.at)
+        self.at += end - here + 1
+        return (<const char *>here)[: end - here].decode("utf-8", "backslashreplace")
+
+    cdef int flag(self, int wanted) except -1:
+        """One byte that can only be ``wanted``."""
+        cdef int byte = self.u8()
+        if byte != wanted:
+            raise self.error(f"byte {byte}, expected {wanted}", self.at - 1)
+        return 0
+
+    cdef object block(self):
+        """A u32 length and as many bytes."""
+        cdef Py_ssize_t size = self.u32()
+        self.need(size)
+        self.at += size
+        return PyBytes_FromStringAndSize(<const char *>self.data + self.at - size, size)
+
+    cdef inline int cell(self) except -1:
+        """The kind of a tuple's next column; the value is ``size`` bytes from ``start``."""
+        self.need(1)
+        cdef int kind = self.data[self.at]
+        if kind == NULL_CELL or kind == UNCHANGED_TOAST:
+            self.at += 1
+            return kind
+        if kind != TEXT and kind != BINARY:
+            raise self.error(f"unknown kind of column 0x{kind:02x}", self.at)
+        self.at += 1
+        self.size = self.u32()
+        self.need(self.size)
+        self.start = self.at
+        self.at += self.size
+        return kind
+
+    cdef inline int finish(self) except -1:
+        """Raise if anything is left."""
+        if self.at != self.end:
+            raise self.error(f"{self.end - self.at} bytes too many", self.at)
+        return 0
+
+
+@cython.final
+cdef class Plan:
+    """How the rows of a relation are read: a loader for each column and format."""
+
+    def __init__(self, relation, arrival, loaders, row_factory):
+        columns = relation.columns
+        self.relation = relation
+        self.arrival = arrival
+        self.width = len(columns)
+        self.text = [compiled(loaders.text(column.type_oid)) for column in columns]
+        self.binary = []
+        for column in columns:
+            loader = loaders.binary(column.type_oid)
+            self.binary.append(None if loader is None else compiled(loader))
+        self.keys = [index for index, column in enumerate(columns) if column.is_key]
+        self.make = row_factory(columns)
+        self.make_key = row_factory(tuple([columns[index] for index in self.keys]))
+
+
+@cython.final
+cdef class Streamed:
+    """What is known of a streamed transaction in progress."""
+
+    def __init__(self):
+        self.ordinal = 0
+        self.plans = {}
+
+
+cdef class Decoder:
+    """Turns CopyData payloads of a replication stream into messages. Does no I/O.
+
+    It remembers what the protocol makes a reader remember: the relations, the open
+    transaction, the streamed transactions. Use one for each connection.
+
+    Args:
+        row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
+        values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
+        json_loads: What parses json and jsonb.
+    """
+
+    def __init__(self, *, row_factory=dict_row, values="typed", json_loads=json.loads):
+        self._row_factory = row_factory
+        self._loaders = Loaders(values, json_loads)
+        self._plans = {}
+        self._arrivals = 0
+        self._xid = None
+        self._commit_lsn = None
+        self._commit_time = None
+        self._gid = None
+        self._ordinal = 0
+        self._streamed = {}
+        self._block = None  # between StreamStart and StreamStop
+
+    @property
+    def relations(self):
+        """The relations known to all transactions, by OID."""
+        return {oid: (<Plan>plan).relation for oid, plan in self._plans.items()}
+
+    cpdef object decode(self, payload):
+        """Decode one CopyData payload; no reference to it is kept.
+
+        Returns:
+            The message; ``None`` for an outer message that holds nothing of the stream
+            (``s``, PostgreSQL 19's answer to a question that is never asked).
+
+        Raises:
+            ProtocolError: if it is malformed. The decoder is then as it was before.
+        """
+        cdef Reader reader = Reader.__new__(Reader)
+        cdef Py_buffer view
+        reader.kind = "CopyData"
+        if PyBytes_CheckExact(payload):
+            reader.data = <const unsigned char *>PyBytes_AS_STRING(payload)
+            reader.end = PyBytes_GET_SIZE(payload)
+            return decode_payload(self, reader)
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            reader.data = <const unsigned char *>view.buf
+            reader.end = view.len
+            return decode_payload(self, reader)
+        finally:
+            PyBuffer_Release(&view)
+
+    def decode_many(self, payloads):
+        """Decode payloads in order; those that hold nothing are left out.
+
+        Raises:
+            ProtocolError: at the first that is malformed.
+        """
+        cdef list messages = []
+        for payload in payloads:
+            message = self.decode(payload)
+            if message is not None:
+                messages.append(message)
+        return messages
+
+
+cdef object decode_payload(Decoder decoder, Reader reader):
+    """One CopyData payload: ``w`` (start LSN, end LSN, send time, a message), ``k`` or ``s``."""
+    cdef int outer = reader.u8()
+    if outer == 0x77:
+        reader.kind = "XLogData"
+        lsn = reader.position()
+        reader.skip(8)
+        reader.skip(8)
+        reader.lsn = lsn
+        return decode_message(decoder, reader)
+    if outer == 0x6B:
+        reader.kind = "Keepalive"
+        return decode_keepalive(decoder, reader)
+    if outer == 0x73:
+        return None
+    raise reader.error(f"unknown message byte 0x{outer:02x}", 0)
+
+
+cdef object decode_keepalive(Decoder decoder, Reader reader):
+    """``k``: LSN end, timestamp, u8 reply requested."""
+    cdef Keepalive message = Keepalive.__new__(Keepalive)
+    message.end_lsn = reader.position()
+    message.send_time = reader.timestamp()
+    message.reply_requested = reader.u8() != 0
+    reader.finish()
+    return message
+
+
+cdef object decode_message(Decoder decoder, Reader reader):
+    """The pgoutput message of an XLogData: a byte that names it, then its fields."""
+    cdef int byte = reader.u8()
+    cdef Entry *entry = &DECODERS[byte]
+    if entry.decode == NULL:
+        raise reader.error(f"unknown message byte 0x{byte:02x}", reader.at - 1)
+    reader.kind = <object>entry.name
+    if decoder._block is not None and not entry.inside:
+        raise reader.error("inside the block of a streamed transaction", reader.at - 1)
+    return entry.decode(decoder, reader)
+
+
+cdef object decode_begin(Decoder decoder, Reader reader):
+    """``B``: LSN of the commit record, commit timestamp, u32 xid."""
+    cdef Begin message = Begin.__new__(Begin)
+    message.commit_lsn = reader.position()
+    message.commit_time = reader.timestamp()
+    message.xid = reader.u32()
+    reader.finish()
+    open_transaction(decoder, message.xid, message.commit_lsn, message.commit_time, None)
+    return message
+
+
+cdef object decode_commit(Decoder decoder, Reader reader):
+    """``C``: u8 0, LSN of the commit record, LSN of its end, commit timestamp."""
+    cdef Commit message = Commit.__new__(Commit)
+    reader.flag(0)
+    message.commit_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.commit_time = reader.timestamp()
+    reader.finish()
+    message.xid = decoder._xid
+    open_transaction(decoder, None, None, None, None)
+    return message
+
+
+cdef object decode_origin(Decoder decoder, Reader reader):
+    """``O``: LSN of the commit at the origin, string name."""
+    cdef Origin message = Origin.__new__(Origin)
+    message.commit_lsn = reader.position()
+    message.name = reader.string()
+    reader.finish()
+    return message
+
+
+cdef object decode_relation(Decoder decoder, Reader reader):
+    """``R``: [xid] u32 oid, string schema ("" is pg_catalog), string table, u8 replica
+    identity, u16 columns, for each: u8 flags (1 key), string name, u32 type, i32 modifier.
+    """
+    cdef Relation relation = Relation.__new__(Relation)
+    cdef Column column
+    cdef Plan known
+    cdef int width
+    decode_xid(decoder, reader)
+    relation.oid = reader.u32()
+    relation.schema = reader.string() or "pg_catalog"
+    relation.table = reader.string()
+    identity = reader.u8()
+    if identity not in b"dnfi":
+        raise reader.error(f"unknown replica identity 0x{identity:02x}", reader.at - 1)
+    width = reader.u16()
+    if width > _MAX_COLUMNS:
+        raise reader.error(f"{width} columns, {_MAX_COLUMNS} are possible", reader.at - 2)
+    columns = []
+    for _ in range(width):
+        column = Column.__new__(Column)
+        column.is_key = (reader.u8() & 1) != 0
+        column.name = reader.string()
+        column.type_oid = reader.u32()
+        column.type_modifier = reader.i32()
+        columns.append(column)
+    reader.finish()
+    relation.replica_identity = chr(identity)
+    relation.columns = tuple(columns)
+    plans = decoder._plans if decoder._block is None else decoder._block.plans
+    decoder._arrivals += 1
+    known = plans.get(relation.oid)
+    if known is not None and known.relation == relation:
+        known.arrival = decoder._arrivals
+        return known.relation
+    plans[relation.oid] = Plan(
+        relation, decoder._arrivals, decoder._loaders, decoder._row_factory
+    )
+    return relation
+
+
+cdef object decode_type(Decoder decoder, Reader reader):
+    """``Y``: [xid] u32 oid, string schema ("" is pg_catalog), string name."""
+    cdef Type message = Type.__new__(Type)
+    decode_xid(decoder, reader)
+    message.oid = reader.u32()
+    message.schema = reader.string() or "pg_catalog"
+    message.name = reader.string()
+    reader.finish()
+    return message
+
+
+cdef object decode_insert(Decoder decoder, Reader reader):
+    """``I``: [xid] u32 relation, ``N``, tuple."""
+    cdef Insert message = Insert.__new__(Insert)
+    message.xid = decode_xid(decoder, reader)
+    cdef Plan plan = find_plan(decoder, reader)
+    reader.flag(NEW)
+    message.new = make_row(plan, read_tuple(reader, plan, False, None))
+    reader.finish()
+    message.relation = plan.relation
+    message.lsn = reader.lsn
+    message.commit_lsn = decoder._commit_lsn
+    message.commit_time = decoder._commit_time
+    message.ordinal = next_ordinal(decoder, 1)
+    message.gid = decoder._gid
+    return message
+
+
+cdef object decode_update(Decoder decoder, Reader reader):
+    """``U``: [xid] u32 relation, [``K`` or ``O``, old tuple], ``N``, new tuple."""
+    cdef Update message = Update.__new__(Update)
+    message.xid = decode_xid(decoder, reader)
+    cdef Plan plan = find_plan(decoder, reader)
+    cdef list before = None
+    cdef int marker = reader.u8()
+    message.old = None
+    if marker == KEY or marker == OLD:
+        before = read_tuple(reader, plan, marker == KEY, None)
+        message.old = make_old(plan, before, marker)
+        marker = reader.u8()
+    if marker != NEW:
+        raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
+    message.new = make_row(plan, read_tuple(reader, plan, False, before))
+    reader.finish()
+    message.relation = plan.relation
+    message.lsn = reader.lsn
+    message.commit_lsn = decoder._commit_lsn
+    message.commit_time = decoder._commit_time
+    message.ordinal = next_ordinal(decoder, 1)
+    message.gid = decoder._gid
+    return message
+
+
+cdef object decode_delete(Decoder decoder, Reader reader):
+    """``D``: [xid] u32 relation, ``K`` or ``O``, old tuple."""
+    cdef Delete message = Delete.__new__(Delete)
+    message.xid = decode_xid(decoder, reader)
+    cdef Plan plan = find_plan(decoder, reader)
+    cdef int marker = reader.u8()
+    if marker != KEY and marker != OLD:
+        raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
+    message.old = make_old(plan, read_tuple(reader, plan, marker == KEY, None), marker)
+    reader.finish()
+    message.relation = plan.relation
+    message.lsn = reader.lsn
+    message.commit_lsn = decoder._commit_lsn
+    message.commit_time = decoder._commit_time
+    message.ordinal = next_ordinal(decoder, 1)
+    message.gid = decoder._gid
+    return message
+
+
+cdef object decode_truncate(Decoder decoder, Reader reader):
+    """``T``: [xid] u32 count, u8 flags (1 cascade, 2 restart identity), u32 relations."""
+    cdef Truncate message = Truncate.__new__(Truncate)
+    message.xid = decode_xid(decoder, reader)
+    cdef Py_ssize_t count = reader.u32()
+    cdef int flags = reader.u8()
+    cdef list relations = []
+    if flags > 3:
+        raise reader.error(f"unknown flags 0x{flags:02x}", reader.at - 1)
+    reader.need(4 * count)
+    for _ in range(count):
+        relations.append(find_plan(decoder, reader).relation)
+    reader.finish()
+    message.relations = tuple(relations)
+    message.cascade = (flags & 1) != 0
+    message.restart_identity = (flags & 2) != 0
+    message.lsn = reader.lsn
+    message.commit_lsn = decoder._commit_lsn
+    message.commit_time = decoder._commit_time
+    message.ordinal = next_ordinal(decoder, count)
+    message.gid = decoder._gid
+    return message
+
+
+cdef object decode_logical_message(Decoder decoder, Reader reader):
+    """``M``: [xid] u8 flags (1 transactional), LSN, string prefix, u32 length, bytes."""
+    cdef LogicalMessage message = LogicalMessage.__new__(LogicalMessage)
+    message.xid = decode_xid(decoder, reader)
+    cdef int flags = reader.u8()
+    if flags > 1:
+        raise reader.error(f"unknown flags 0x{flags:02x}", reader.at - 1)
+    message.lsn = reader.position()
+    message.prefix = reader.string()
+    message.content = reader.block()
+    reader.finish()
+    message.transactional = flags == 1
+    if not flags:
+        message.xid = None
+        return message  # every field not set is None
+    message.commit_lsn = decoder._commit_lsn
+    message.commit_time = decoder._commit_time
+    message.ordinal = next_ordinal(decoder, 1)
+    message.gid = decoder._gid
+    return message
+
+
+cdef object decode_stream_start(Decoder decoder, Reader reader):
+    """``S``: u32 xid, u8 1 for the first block of the transaction."""
+    cdef StreamStart message = StreamStart.__new__(StreamStart)
+    message.xid = reader.u32()
+    cdef int first = reader.u8()
+    if first > 1:
+        raise reader.error(f"unknown flags 0x{first:02x}", reader.at - 1)
+    reader.finish()
+    message.first = first != 0
+    open_transaction(decoder, None, None, None, None)
+    if first or message.xid not in decoder._streamed:
+        decoder._streamed[message.xid] = Streamed()
+    decoder._block = decoder._streamed[message.xid]
+    return message
+
+
+cdef object decode_stream_stop(Decoder decoder, Reader reader):
+    """``E``: nothing more."""
+    if decoder._block is None:
+        raise reader.error("no block of a streamed transaction is open", reader.at - 1)
+    reader.finish()
+    decoder._block = None
+    return StreamStop.__new__(StreamStop)
+
+
+cdef object decode_stream_commit(Decoder decoder, Reader reader):
+    """``c``: u32 xid, u8 0, LSN of the commit record, LSN of its end, commit timestamp.
+
+    The transaction's relations count for all from here on, but for those that another
+    transaction has brought since.
+    """
+    cdef StreamCommit message = StreamCommit.__new__(StreamCommit)
+    cdef Streamed streamed
+    cdef Plan plan, known
+    message.xid = reader.u32()
+    reader.flag(0)
+    message.commit_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.commit_time = reader.timestamp()
+    reader.finish()
+    streamed = decoder._streamed.pop(message.xid, None)
+    if streamed is not None:
+        for oid, plan in streamed.plans.items():
+            known = decoder._plans.get(oid)
+            if known is None or known.arrival < plan.arrival:
+                decoder._plans[oid] = plan
+    return message
+
+
+cdef object decode_stream_abort(Decoder decoder, Reader reader):
+    """``A``: u32 xid, u32 subtransaction's xid, with streaming 'parallel' also LSN and
+    timestamp of the abort.
+    """
+    cdef StreamAbort message = StreamAbort.__new__(StreamAbort)
+    message.xid = reader.u32()
+    message.subxid = reader.u32()
+    message.abort_lsn = None
+    message.abort_time = None
+    if reader.at != reader.end:
+        message.abort_lsn = reader.position()
+        message.abort_time = reader.timestamp()
+    reader.finish()
+    if message.xid == message.subxid:
+        decoder._streamed.pop(message.xid, None)
+    return message
+
+
+cdef object decode_begin_prepare(Decoder decoder, Reader reader):
+    """``b``: LSN of the prepare record, LSN of its end, timestamp, u32 xid, string gid."""
+    cdef BeginPrepare message = BeginPrepare.__new__(BeginPrepare)
+    message.prepare_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.prepare_time = reader.timestamp()
+    message.xid = reader.u32()
+    message.gid = reader.string()
+    reader.finish()
+    open_transaction(
+        decoder, message.xid, message.prepare_lsn, message.prepare_time, message.gid
+    )
+    return message
+
+
+cdef object decode_prepare(Decoder decoder, Reader reader):
+    """``P``: u8 0, LSN of the prepare record, LSN of its end, timestamp, u32 xid, string gid."""
+    cdef Prepare message = Prepare.__new__(Prepare)
+    reader.flag(0)
+    message.prepare_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.prepare_time = reader.timestamp()
+    message.xid = reader.u32()
+    message.gid = reader.string()
+    reader.finish()
+    open_transaction(decoder, None, None, None, None)
+    return message
+
+
+cdef object decode_commit_prepared(Decoder decoder, Reader reader):
+    """``K``: u8 0, LSN of the commit record, LSN of its end, timestamp, u32 xid, string gid."""
+    cdef CommitPrepared message = CommitPrepared.__new__(CommitPrepared)
+    reader.flag(0)
+    message.commit_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.commit_time = reader.timestamp()
+    message.xid = reader.u32()
+    message.gid = reader.string()
+    reader.finish()
+    return message
+
+
+cdef object decode_rollback_prepared(Decoder decoder, Reader reader):
+    """``r``: u8 0, LSN of the prepare's end, LSN of the rollback's end, timestamps of the
+    prepare and the rollback, u32 xid, string gid.
+    """
+    cdef RollbackPrepared message = RollbackPrepared.__new__(RollbackPrepared)
+    reader.flag(0)
+    message.prepare_end_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.prepare_time = reader.timestamp()
+    message.rollback_time = reader.timestamp()
+    message.xid = reader.u32()
+    message.gid = reader.string()
+    reader.finish()
+    return message
+
+
+cdef object decode_stream_prepare(Decoder decoder, Reader reader):
+    """``p``: as ``P``, for a streamed transaction."""
+    cdef StreamPrepare message = StreamPrepare.__new__(StreamPrepare)
+    reader.flag(0)
+    message.prepare_lsn = reader.position()
+    message.end_lsn = reader.position()
+    message.prepare_time = reader.timestamp()
+    message.xid = reader.u32()
+    message.gid = reader.string()
+    reader.finish()
+    decoder._streamed.pop(message.xid, None)
+    return message
+
+
+cdef object decode_xid(Decoder decoder, Reader reader):
+    """The xid of a change: u32, sent inside a block alone; else the open transaction's."""
+    if decoder._block is None:
+        return decoder._xid
+    return reader.u32()
+
+
+cdef Plan find_plan(Decoder decoder, Reader reader):
+    """The plan of the relation whose OID follows."""
+    oid = reader.u32()
+    plan = None
+    if decoder._block is not None:
+        plan = decoder._block.plans.get(oid)
+    if plan is None:
+        plan = decoder._plans.get(oid)
+    if plan is None:
+        raise reader.error(f"relation {oid} has not been announced", reader.at - 4)
+    return plan
+
+
+cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
+    """The values of a tuple: u16 columns, then for each a kind and perhaps a value.
+
+    With ``key_only`` the columns outside the key are UNCHANGED: what is sent for them
+    is no value. An unchanged TOASTed value is taken from ``before`` where that has it.
+    """
+    cdef int width = reader.u16()
+    if width != plan.width:
+        raise reader.error(
+            f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
+        )
+    cdef list values = []
+    cdef Loader loader
+    cdef int index = 0
+    cdef int kind = 0
+    try:
+        for index in range(width):
+            kind = reader.cell()
+            if key_only and not plan.relation.columns[index].is_key:
+                values.append(_UNCHANGED)
+            elif kind == NULL_CELL:
+                values.append(None)
+            elif kind == UNCHANGED_TOAST:
+                values.append(_UNCHANGED if before is None else before[index])
+            else:
+                loader = plan.text[index] if kind == TEXT else plan.binary[index]
+                if loader is None:
+                    raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
+                values.append(loader.load(loader, reader.data + reader.start, reader.size))
+    except LOAD_ERRORS:
+        what = "text" if kind == TEXT else "binary"
+        reason = f"not a value of its type in {what} format"
+        raise bad_value(reader, plan, index, reason) from None
+    return values
+
+
+cdef object bad_value(Reader reader, Plan plan, int index, reason):
+    """The error to raise for the value that was read last."""
+    column = plan.relation.columns[index]
+    return reader.error(
+        f"column {column.name!r} (type {column.type_oid}) of {name_of(plan)}: {reason}",
+        reader.start,
+    )
+
+
+cdef object name_of(Plan plan):
+    """The relation's name, for an error."""
+    return f"{plan.relation.schema}.{plan.relation.table}"
+
+
+cdef object make_row(Plan plan, list values):
+    """The row of all columns."""
+    return plan.make(values)
+
+
+cdef object make_old(Plan plan, list values, int marker):
+    """The old row: the key's columns after ``K``, all of them after ``O``."""
+    if marker == KEY:
+        return plan.make_key([values[index] for index in plan.keys])
+    return make_row(plan, values)
+
+
+cdef int open_transaction(Decoder decoder, xid, commit_lsn, commit_time, gid) except -1:
+    """Remember the transaction that the changes to come belong to; ``None``: no one."""
+    decoder._xid = xid
+    decoder._commit_lsn = commit_lsn
+    decoder._commit_time = commit_time
+    decoder._gid = gid
+    decoder._ordinal = 0
+    return 0
+
+
+cdef object next_ordinal(Decoder decoder, Py_ssize_t count):
+    """Take ``count`` ordinals of the open transaction, and return the first."""
+    cdef Py_ssize_t ordinal
+    if decoder._block is not None:
+        ordinal = decoder._block.ordinal
+        decoder._block.ordinal += count
+    else:
+        ordinal = decoder._ordinal
+        decoder._ordinal += count
+    return ordinal
+
+
+cdef struct Entry:
+    PyObject *name
+    object (*decode)(Decoder, Reader)
+    bint inside
+
+cdef Entry[256] DECODERS
+
+
+cdef void entry(int byte, str name, object (*decode)(Decoder, Reader), bint inside):
+    # Kept alive for good: literals of this module.
+    NAMES.append(name)
+    DECODERS[byte] = Entry(<PyObject *>name, decode, inside)
+
+
+cdef list NAMES = []
+# message byte, name, function, may stand inside the block of a streamed transaction
+entry(0x42, "Begin", decode_begin, False)
+entry(0x43, "Commit", decode_commit, False)
+entry(0x4F, "Origin", decode_origin, True)
+entry(0x52, "Relation", decode_relation, True)
+entry(0x59, "Type", decode_type, True)
+entry(0x49, "Insert", decode_insert, True)
+entry(0x55, "Update", decode_update, True)
+entry(0x44, "Delete", decode_delete, True)
+entry(0x54, "Truncate", decode_truncate, True)
+entry(0x4D, "LogicalMessage", decode_logical_message, True)
+entry(0x53, "StreamStart", decode_stream_start, False)
+entry(0x45, "StreamStop", decode_stream_stop, True)
+entry(0x63, "StreamCommit", decode_stream_commit, False)
+entry(0x41, "StreamAbort", decode_stream_abort, False)
+entry(0x62, "BeginPrepare", decode_begin_prepare, False)
+entry(0x50, "Prepare", decode_prepare, False)
+entry(0x4B, "CommitPrepared", decode_commit_prepared, False)
+entry(0x72, "RollbackPrepared", decode_rollback_prepared, False)
+entry(0x70, "StreamPrepare", decode_stream_prepare, False)

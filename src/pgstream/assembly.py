@@ -1,0 +1,213 @@
+"""Streamed transactions: held back until they commit, then released as ordinary ones.
+
+The server sends a large transaction in blocks before it knows how it ends. The blocks
+are kept as the payloads that came, in memory up to a limit and then on disk. At the
+commit they go on as the transaction that protocol version 1 would have sent: a Begin,
+the changes, a Commit. What reads payloads behind an :class:`Assembly` never meets
+streaming, and its relation cache changes when the transaction's counts, at its commit.
+
+Source: "Logical Streaming Replication Protocol" in the PostgreSQL documentation;
+``src/backend/replication/logical/worker.c`` for the truncation at an abort.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Final
+
+from .decoder import Decoder
+from .messages import Payload, StreamAbort, StreamCommit, StreamPrepare, StreamStart
+
+HEADER: Final = 25  # of an XLogData, before the pgoutput message
+_u32 = struct.Struct(">I")
+
+_XLOGDATA: Final = 0x77
+_RELATION: Final = 0x52
+_STREAM_START: Final = 0x53
+_STREAM_STOP: Final = 0x45
+_STREAM_COMMIT: Final = 0x63
+_STREAM_ABORT: Final = 0x41
+_STREAM_PREPARE: Final = 0x70
+_ENDS: Final = frozenset({_STREAM_COMMIT, _STREAM_ABORT, _STREAM_PREPARE})
+_WITH_XID: Final = frozenset(b"RYIUDTM")  # what begins with an xid inside a block
+
+
+class Assembly:
+    """Takes payloads as they arrive, gives payloads without streaming.
+
+    Args:
+        memory_limit: How many bytes of unfinished transactions are kept in memory.
+            Beyond it the largest goes to a temporary file.
+    """
+
+    def __init__(self, memory_limit: int) -> None:
+        self._memory_limit = memory_limit
+        self._control = Decoder(values="text")  # reads what brackets the blocks
+        self._held: dict[int, _Transaction] = {}
+        self._block: _Transaction | None = None
+        self._arrivals = 0
+
+    def feed(self, payload: Payload) -> Iterator[Payload]:
+        """The payloads that are due now that ``payload`` has come: itself, none, or many.
+
+        Raises:
+            ProtocolError: if it, or the order of messages, is malformed.
+        """
+        if len(payload) <= HEADER or payload[0] != _XLOGDATA:
+            yield payload
+            return
+        kind = payload[HEADER]
+        if self._block is not None or kind in (_STREAM_START, _STREAM_STOP):
+            self._in_block(payload, kind)
+        elif kind in _ENDS:
+            yield from self._end(payload)
+        else:
+            if kind == _RELATION and self._held:
+                self._relation_outside(bytes(payload))
+            yield payload
+
+    def close(self) -> None:
+        """Drop what is held, and its files."""
+        for transaction in self._held.values():
+            transaction.close()
+        self._held.clear()
+        self._block = None
+
+    def _in_block(self, payload: Payload, kind: int) -> None:
+        block = self._block
+        if block is None or kind not in b"RYIUDTMO":
+            message = self._control.decode(payload)  # refuses what cannot stand here
+            if isinstance(message, StreamStart):
+                if message.first or message.xid not in self._held:
+                    self._drop(message.xid)  # the server starts it afresh
+                    self._held[message.xid] = _Transaction()
+                self._block = self._held[message.xid]
+            else:
+                self._block = None
+            return
+        data = bytes(payload)
+        if kind in _WITH_XID:
+            if len(data) < HEADER + 5:
+                self._control.decode(data)  # raises: truncated
+            (subxid,) = _u32.unpack_from(data, HEADER + 1)
+            block.marks.setdefault(subxid, block.size)
+            data = data[: HEADER + 1] + data[HEADER + 5 :]
+        if kind == _RELATION and len(data) >= HEADER + 5:
+            self._arrivals += 1
+            oid = data[HEADER + 1 : HEADER + 5]
+            block.relations[oid] = self._arrivals, data
+            block.newer.pop(oid, None)
+        block.append(data)
+        self._spill()
+
+    def _end(self, payload: Payload) -> Iterator[Payload]:
+        message = self._control.decode(payload)
+        data = bytes(payload)
+        header, body = data[:HEADER], data[HEADER + 1 :]
+        if isinstance(message, StreamAbort):
+            if message.xid == message.subxid:
+                self._drop(message.xid)
+            elif message.xid in self._held:
+                self._held[message.xid].truncate(message.subxid)
+        elif isinstance(message, StreamCommit):
+            # xid, flags, commit LSN, end LSN, time -> B: commit LSN, time, xid; C: flags, …
+            begin = header + b"B" + body[5:13] + body[21:29] + body[:4]
+            yield from self._release(message.xid, begin, header + b"C" + body[4:])
+        elif isinstance(message, StreamPrepare):
+            # flags, LSNs, time, xid, gid -> b: the same without the flags; P: the same
+            yield from self._release(message.xid, header + b"b" + body[1:], header + b"P" + body)
+
+    def _release(self, xid: int, begin: bytes, end: bytes) -> Iterator[bytes]:
+        transaction = self._held.pop(xid, None) or _Transaction()
+        try:
+            yield begin
+            yield from transaction.payloads()
+            yield end
+            # The relations above now count for all, but for those that came again since.
+            yield from transaction.newer.values()
+        finally:
+            transaction.close()
+        for other in self._held.values():
+            for oid, (arrival, relation) in transaction.relations.items():
+                if arrival > other.relations.get(oid, (-1, b""))[0]:
+                    other.newer[oid] = relation
+
+    def _relation_outside(self, payload: bytes) -> None:
+        self._arrivals += 1
+        for transaction in self._held.values():
+            transaction.newer[payload[HEADER + 1 : HEADER + 5]] = payload
+
+    def _drop(self, xid: int) -> None:
+        transaction = self._held.pop(xid, None)
+        if transaction is not None:
+            transaction.close()
+
+    def _spill(self) -> None:
+        while sum(held.in_memory for held in self._held.values()) > self._memory_limit:
+            max(self._held.values(), key=lambda held: held.in_memory).spill()
+
+
+class _Transaction:
+    """The payloads of one unfinished transaction, in order: first a file's, then memory's.
+
+    Each takes a u32 length and its bytes, so that a position among them is a number of
+    bytes, on either side.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.in_memory = 0
+        self.marks: dict[int, int] = {}  # subtransaction -> where its first payload stands
+        self.relations: dict[bytes, tuple[int, bytes]] = {}  # OID -> arrival, payload
+        self.newer: dict[bytes, bytes] = {}  # OID -> Relation that came later, elsewhere
+        self._payloads: list[bytes] = []
+        self._file: IO[bytes] | None = None
+
+    def append(self, payload: bytes) -> None:
+        self._payloads.append(payload)
+        self.size += 4 + len(payload)
+        self.in_memory += 4 + len(payload)
+
+    def truncate(self, subxid: int) -> None:
+        """Drop everything from the first payload of a subtransaction on.
+
+        What follows it in between belongs to it or to its children: an outer transaction
+        does nothing while an inner one is open. A message that the subtransaction
+        emitted carries the top transaction's xid, so only the order can tell.
+        """
+        start = self.marks.get(subxid)
+        if start is None:
+            return
+        self.marks = {xid: at for xid, at in self.marks.items() if at < start}
+        self.relations.clear()  # the server sends them again after an abort
+        while self._payloads and self.size > start:
+            dropped = 4 + len(self._payloads.pop())
+            self.size -= dropped
+            self.in_memory -= dropped
+        if self._file is not None and self.size > start:
+            self._file.truncate(start)
+            self._file.seek(start)
+            self.size = start
+
+    def spill(self) -> None:
+        """Move what is in memory to the file."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="pgstream-")  # noqa: SIM115  # closed below
+        for payload in self._payloads:
+            self._file.write(_u32.pack(len(payload)))
+            self._file.write(payload)
+        self._payloads.clear()
+        self.in_memory = 0
+
+    def payloads(self) -> Iterator[bytes]:
+        if self._file is not None:
+            self._file.seek(0)
+            while length := self._file.read(4):
+                yield self._file.read(_u32.unpack(length)[0])
+        yield from self._payloads
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

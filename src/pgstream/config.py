@@ -1,0 +1,248 @@
+"""Settings: what :func:`pgstream.connect` takes, checked before anything reaches the server."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+from urllib.parse import quote
+
+import dotenv
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from .errors import ConfigError
+from .lsn import LSN
+from .rows import RowFactory, dict_row
+
+Streaming: TypeAlias = Literal["off", "on", "parallel"]
+Values: TypeAlias = Literal["typed", "text"]
+Table: TypeAlias = tuple[str, str]
+"""The schema and the name of a table."""
+
+_SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
+_NAME_LIMIT: Final = 63
+_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
+_PORT: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
+_PART: Final = r'"(?:[^"]|"")+"|[^".,\s]+'
+_TABLE: Final = re.compile(rf"(?:({_PART})\.)?({_PART})")
+_URL_PASSWORD: Final = re.compile(r"://[^:@/]*:([^@]*)@")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of one stream. They are described at :func:`pgstream.connect`.
+
+    Names are taken exactly as they are given: nothing is folded to lower case.
+
+    Raises:
+        ConfigError: if a setting cannot be. It never holds any part of ``dsn``.
+    """
+
+    dsn: str = field(default="", repr=False)
+    slot: str = "pgstream_slot"
+    publication: str | Sequence[str] = "pgstream_pub"
+    create_slot: bool = True
+    create_publication: bool = False
+    tables: Sequence[str] = ()
+    binary: bool = False
+    streaming: Streaming = "off"
+    two_phase: bool = False
+    messages: bool = False
+    until: LSN | Literal["now"] | None = None
+    status_interval: float = 10.0
+    memory_limit: int = 64 * 2**20
+    row_factory: RowFactory = dict_row
+    values: Values = "typed"
+    json_loads: Callable[[str], Any] = json.loads
+    notice: Callable[[str], None] | None = None
+    tap: Callable[[bytes | bytearray | memoryview], None] | None = None
+
+    conninfo: str = field(init=False, repr=False)
+    """``dsn`` as a key=value string, without its ``replication`` parameter."""
+    safe_dsn: str = field(init=False)
+    """Where ``dsn`` leads to (host, port, dbname, user), for messages."""
+    publications: tuple[str, ...] = field(init=False)
+    """The names in ``publication``."""
+    table_names: tuple[Table, ...] = field(init=False)
+    """``tables``, parsed."""
+
+    def __post_init__(self) -> None:
+        parameters = _parse_dsn(self.dsn)
+        shown = {
+            key: parameters[key] for key in ("host", "port", "dbname", "user") if key in parameters
+        }
+        names = (self.publication,) if isinstance(self.publication, str) else self.publication
+        _set(self, "conninfo", make_conninfo(**parameters))
+        _set(self, "safe_dsn", make_conninfo(**shown))
+        _set(self, "publications", tuple(dict.fromkeys(names)))
+        _set(self, "table_names", tuple(dict.fromkeys(parse_table(text) for text in self.tables)))
+
+        check_slot(self.slot)
+        if not self.publications:
+            raise ConfigError("no publication is named", "name at least one")
+        for name in self.publications:
+            check_publication(name)
+        _one_of("streaming", self.streaming, get_args(Streaming))
+        _one_of("values", self.values, get_args(Values))
+        if self.binary and self.values == "text":
+            raise ConfigError(
+                "values as text cannot be made from the binary transfer",
+                "leave out one of the two",
+            )
+        if self.until is not None and self.until != "now" and not isinstance(self.until, LSN):
+            raise ConfigError(f"until is {self.until!r}", "give an LSN, 'now' or None")
+        if not (self.status_interval > 0 and math.isfinite(self.status_interval)):
+            raise ConfigError(
+                f"status_interval is {self.status_interval}", "give a number of seconds above 0"
+            )
+        if self.memory_limit < 0:
+            raise ConfigError(f"memory_limit is {self.memory_limit}", "give a number of bytes")
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` with the password, wherever it occurs, replaced by ``***``."""
+        return redact(self.dsn, text)
+
+
+def redact(dsn: str, text: str) -> str:
+    """Return ``text`` with the passwords of ``dsn`` and of the environment as ``***``."""
+    secrets = {os.environ.get("PGPASSWORD", "")}
+    try:
+        parameters = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        # Nobody could connect with it. What it holds is unknown: all of it may be secret.
+        secrets.add(dsn)
+    else:
+        secrets.update(str(parameters.get(key) or "") for key in _SECRETS)
+    secrets |= {quote(secret, safe="") for secret in secrets}
+    secrets.update(_URL_PASSWORD.findall(dsn))
+    for secret in sorted(secrets - {""}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def check_slot(name: str) -> None:
+    """Refuse what PostgreSQL does not take as the name of a replication slot.
+
+    Raises:
+        ConfigError: if the name is not 1 to 63 of ``a-z``, ``0-9`` and ``_``.
+    """
+    if not _SLOT.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a replication slot",
+            "use 1 to 63 lower-case letters, digits and underscores",
+        )
+
+
+def check_publication(name: str) -> None:
+    """Refuse what cannot be the name of a publication.
+
+    Raises:
+        ConfigError: if the name is empty, holds a NUL or is longer than 63 bytes.
+    """
+    _check_identifier("publication", name)
+
+
+def parse_table(text: str) -> Table:
+    """Return the schema and the name of ``schema.table``; the schema is ``public`` if left out.
+
+    A part with a dot, a comma, a quote or a space in it stands in double quotes, with
+    quotes inside doubled, as in SQL. Unlike SQL, letters keep their case without them.
+
+    Raises:
+        ConfigError: if it is not the name of a table.
+    """
+    found = _TABLE.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"{text!r} is not the name of a table", 'write schema.table, or "odd.schema"."a table"'
+        )
+    table = unquote(found[1] or "public"), unquote(found[2])
+    for part in table:
+        _check_identifier("table", part)
+    return table
+
+
+def split_names(text: str) -> list[str]:
+    """Return the parts of a list that is separated by commas; those in double quotes do not count.
+
+    Spaces around a part are dropped, and empty parts left out. Quotes are kept.
+    """
+    parts = re.findall(r'(?:"(?:[^"]|"")*"|[^,"]|")+', text)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def unquote(name: str) -> str:
+    """Return ``name`` without the double quotes around it, if there are any."""
+    if len(name) > 2 and name[0] == name[-1] == '"':
+        return name[1:-1].replace('""', '"')
+    return name
+
+
+def load_dotenv(directory: Path | None = None) -> None:
+    """Add what ``.env`` sets to the environment of this process; what is there already wins.
+
+    Args:
+        directory: Where ``.env`` is looked for; the current directory by default.
+
+    Raises:
+        ConfigError: if there is a ``.env`` that cannot be read.
+    """
+    file = (directory or Path()) / ".env"
+    try:
+        if file.is_file():
+            dotenv.load_dotenv(file, override=False)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {file}: {reason}") from None
+
+
+def _parse_dsn(dsn: str) -> dict[str, Any]:
+    """Return the parameters of a DSN, without ``replication``. No error holds any part of it."""
+    hint = (
+        "write postgresql://user:password@host:port/dbname, with special characters in the "
+        "password percent-encoded, or 'host=… port=… dbname=… user=… password=…'"
+    )
+    if "\0" in dsn:
+        raise ConfigError("the DSN holds a NUL byte", hint)
+    scheme, separator, rest = dsn.partition("://")
+    if separator and "+" in scheme and scheme.startswith("postgres"):
+        raise ConfigError("the DSN names a driver", "write postgresql:// without '+driver'")
+    try:
+        parameters = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        raise ConfigError("the DSN cannot be parsed", hint) from None
+    if scheme in ("postgres", "postgresql") and separator:
+        # libpq would take a part of such a password for a host or a database, and show it.
+        authority, _, path = rest.partition("?")[0].partition("/")
+        if authority.count("@") > 1 or "@" in path:
+            raise ConfigError("the DSN has an '@' or '/' where there can be none", hint)
+    if "://" in str(parameters.get("dbname", "")):
+        raise ConfigError("the DSN has a URL where the name of the database stands", hint)
+    if not _PORT.fullmatch(str(parameters.get("port", ""))):
+        raise ConfigError("the port in the DSN is not a number", hint)
+    parameters.pop("replication", None)
+    return parameters
+
+
+def _check_identifier(what: str, name: str) -> None:
+    if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > _NAME_LIMIT:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a {what}",
+            f"a name has 1 to {_NAME_LIMIT} bytes and no NUL",
+        )
+
+
+def _one_of(setting: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{setting} is {value!r}", f"give one of {', '.join(map(repr, allowed))}")
+
+
+def _set(config: Config, name: str, value: object) -> None:
+    # The class is frozen; what is derived from its fields is set once, here.
+    object.__setattr__(config, name, value)

@@ -1,0 +1,378 @@
+"""The connection: bytes from the server, status updates to it. No decoding, no policy.
+
+Everything that may wait is a short generator that yields psycopg's wait states, so that
+one protocol serves a blocking and an asyncio caller; ``stream.py`` holds the two waiters.
+
+Source: "Streaming Replication Protocol" in the PostgreSQL documentation, and
+``src/backend/replication/walsender.c``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from typing import Final, NoReturn
+
+import psycopg
+from psycopg import generators
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Ready, Wait
+
+from . import faults, slots
+from .config import Config
+from .errors import (
+    ConnectionLost,
+    PublicationNotFound,
+    ReplicationNotAllowed,
+    ServerError,
+    SlotInUse,
+    SlotLost,
+    SlotNotFound,
+)
+from .lsn import LSN
+from .messages import Payload
+
+OLDEST_SERVER: Final = 140000
+
+# What the walsender's session makes of a value in text depends on these; a database or a
+# role may set them otherwise.
+_PINNED: Final = {
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+}
+
+_STATUS: Final = struct.Struct(">cQQQqB")
+_POSTGRES_EPOCH: Final = 946_684_800  # 2000-01-01 in Unix seconds
+_CHUNK: Final = 4096  # payloads handed on at once, at most
+_HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
+_END_SECONDS: Final = 5.0  # how long the server may take to end the stream
+
+
+def replication_conninfo(config: Config) -> str:
+    """The connection string of a replication connection, session settings pinned."""
+    given = conninfo_to_dict(config.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
+    pinned = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
+    return make_conninfo(
+        config.conninfo,
+        replication="database",
+        client_encoding="UTF8",
+        fallback_application_name="pgstream",
+        options=f"{given} {pinned}".strip(),
+    )
+
+
+class Connector:
+    """One replication connection of a stream.
+
+    Args:
+        pgconn: An open connection, made with :func:`replication_conninfo`.
+        config: The settings of the stream.
+
+    Attributes:
+        until: Where reading ends, if it does: ``config.until``, ``"now"`` resolved.
+        silence: Seconds after which the server wants to hear from us, at the latest;
+            ``None`` if it does not care.
+    """
+
+    def __init__(self, pgconn: PGconn, config: Config) -> None:
+        self.pgconn = pgconn
+        self.config = config
+        self.until: LSN | None = config.until if isinstance(config.until, LSN) else None
+        self.silence: float | None = None
+        self._warnings: list[psycopg.errors.Diagnostic] = []
+        self._broken: psycopg.OperationalError | None = None
+
+    def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Take a notice of the server; one that tells of skipped data becomes an error."""
+        self._warnings.append(notice)
+
+    # Before the stream
+
+    def prepare(self) -> PQGen[None]:
+        """Check the server's set-up, and make the publication and the slot where asked.
+
+        Raises:
+            ServerError: if something is missing, with what to do about it.
+        """
+        with faults.translated(self.config):
+            yield from self._check_server()
+            yield from self._check_publications()
+            yield from self._check_slot()
+            if self.config.until == "now":
+                rows = yield from slots.query(self.pgconn, "IDENTIFY_SYSTEM")
+                self.until = LSN(str(rows[0][2]))
+
+    def _check_server(self) -> PQGen[None]:
+        version = self.pgconn.server_version
+        if version < OLDEST_SERVER:
+            raise ServerError(
+                f"the server is PostgreSQL {version // 10000}",
+                "pgstream reads from PostgreSQL 14 and later",
+            )
+        self._options()  # refuses what this version cannot do before anything is created
+        rows = yield from slots.query(
+            self.pgconn,
+            "SELECT name, setting FROM pg_catalog.pg_settings"
+            " WHERE name IN ('wal_level', 'wal_sender_timeout')",
+        )
+        settings = {name: setting for name, setting in rows}  # noqa: C416
+        if settings["wal_level"] != "logical":
+            raise ReplicationNotAllowed(
+                f"wal_level is {settings['wal_level']}, logical replication needs logical",
+                "ALTER SYSTEM SET wal_level = logical;  -- and restart the server",
+            )
+        timeout = int(settings["wal_sender_timeout"] or 0) / 1000
+        self.silence = timeout or None
+
+    def _check_publications(self) -> PQGen[None]:
+        config = self.config
+        missing = yield from slots.missing_publications(self.pgconn, config.publications)
+        for name in missing:
+            statement = slots.create_publication_sql(name, config.table_names)
+            if not config.create_publication:
+                raise PublicationNotFound(
+                    f"publication {name!r} is not in database {self._database()!r}",
+                    f"{statement.as_string(None)};  -- or let --create-publication do it",
+                )
+            yield from slots.query(self.pgconn, statement)
+            self._notice(f"created publication {name}")
+
+    def _check_slot(self) -> PQGen[None]:
+        config = self.config
+        found = yield from slots.find_slots(self.pgconn, config.slot)
+        if not found:
+            if not config.create_slot:
+                raise SlotNotFound(
+                    f"there is no replication slot {config.slot!r}",
+                    f"pgstream slot create --slot {config.slot}",
+                )
+            start = yield from slots.create_slot(
+                self.pgconn, config.slot, two_phase=config.two_phase
+            )
+            self._notice(f"created slot {config.slot} at {start}")
+            return
+        slot = found[0]
+        if slot.plugin != "pgoutput":
+            kind = f"uses the plugin {slot.plugin!r}" if slot.plugin else "is a physical one"
+            raise ServerError(
+                f"slot {slot.name!r} {kind}, pgstream reads pgoutput", "name another slot"
+            )
+        if slot.database != self._database():
+            raise ServerError(
+                f"slot {slot.name!r} belongs to database {slot.database!r},"
+                f" this is {self._database()!r}",
+                "connect to that database, or name another slot",
+            )
+        if slot.wal_status == "lost":
+            raise SlotLost(
+                f"slot {slot.name!r} was invalidated: the server has removed WAL that it needs,"
+                f" changes after {slot.confirmed_flush_lsn} are lost to it",
+                f"pgstream slot drop --slot {slot.name}, then copy the tables anew",
+            )
+
+    def start(self) -> PQGen[None]:
+        """Start the stream where the slot stands. A slot that is held is waited for, briefly:
+        after a disconnect the server takes a moment to notice.
+
+        Raises:
+            SlotInUse: if it is still held, with the process that holds it.
+        """
+        config = self.config
+        options = ", ".join(f"{name} {literal(value)}" for name, value in self._options().items())
+        command = f"START_REPLICATION SLOT {config.slot} LOGICAL 0/0 ({options})"
+        deadline = time.monotonic() + _HELD_SECONDS
+        pause = 0.05
+        while True:
+            with faults.translated(config):
+                try:
+                    yield from self._start(command)
+                    return
+                except psycopg.errors.ObjectInUse:
+                    if time.monotonic() > deadline:
+                        found = yield from slots.find_slots(self.pgconn, config.slot)
+                        raise in_use(config.slot, found[0].active_pid if found else None) from None
+            yield from self._pause(pause)
+            pause = min(2 * pause, 1.0)
+
+    def _start(self, command: str) -> PQGen[None]:
+        self.pgconn.send_query(command.encode())
+        results = yield from generators.execute(self.pgconn)
+        if results[-1].status == ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(results[-1], encoding="utf-8")
+        if results[-1].status != ExecStatus.COPY_BOTH:
+            raise ServerError(f"unexpected answer to START_REPLICATION: {results[-1].status}")
+
+    def _options(self) -> dict[str, str]:
+        """The options of pgoutput: the lowest protocol version that has what is asked for."""
+        config, version = self.config, self.pgconn.server_version
+        protocol = 1
+        options = {}
+        if config.binary:
+            options["binary"] = "true"
+        if config.messages:
+            options["messages"] = "true"
+        if config.streaming == "on":
+            protocol = 2
+            options["streaming"] = "true"
+        if config.two_phase:
+            needs(version, 15, "--two-phase")
+            protocol = 3
+            options["two_phase"] = "true"
+        if config.streaming == "parallel":
+            needs(version, 16, "--streaming parallel")
+            protocol = 4
+            options["streaming"] = "parallel"
+        names = ",".join(quoted(name) for name in config.publications)
+        return {"proto_version": str(protocol), "publication_names": names} | options
+
+    # The stream
+
+    def receive(self) -> PQGen[list[Payload]]:
+        """The payloads that have arrived; waits for one tick of the waiter if there is none.
+
+        Raises:
+            ServerError: if the server ended the stream, with its reason.
+        """
+        pgconn = self.pgconn
+        waited = False
+        while True:
+            chunk: list[Payload] = []
+            size = 0
+            try:
+                while len(chunk) < _CHUNK:
+                    size, data = pgconn.get_copy_data(1)
+                    if size <= 0:
+                        break
+                    chunk.append(data)
+            except psycopg.OperationalError as error:
+                self._broken = self._broken or error
+            if chunk:
+                return chunk
+            if size < 0:
+                yield from self._ended()
+            if self._broken is not None:
+                self._lost(str(self._broken))
+            self._check_warnings()
+            if waited:
+                return chunk
+            ready: int = yield Wait.R
+            waited = True
+            if ready:
+                waited = False
+                try:
+                    pgconn.consume_input()
+                except psycopg.OperationalError as error:
+                    self._broken = error  # what came before it is still handed on
+
+    def report(self, received: LSN, flushed: LSN, *, reply: bool = False) -> PQGen[None]:
+        """Send a standby status update.
+
+        Args:
+            received: What has arrived; shown in ``pg_stat_replication``, moves nothing.
+            flushed: The end of what is handled: the slot moves here.
+            reply: Ask for a keepalive in return.
+        """
+        now = round((time.time() - _POSTGRES_EPOCH) * 1_000_000)
+        message = _STATUS.pack(b"r", max(received, flushed), flushed, flushed, now, reply)
+        try:
+            self.pgconn.put_copy_data(message)
+            yield from self._flush()
+        except psycopg.OperationalError as error:
+            self._broken = error  # receive() hands on what came before, then raises
+
+    def finish(self) -> PQGen[None]:
+        """End the stream in good order: the server has released the slot when this returns."""
+        deadline = time.monotonic() + _END_SECONDS
+        pgconn = self.pgconn
+        pgconn.put_copy_end()
+        yield from self._flush()
+        while pgconn.get_copy_data(1)[0] >= 0:
+            # What still arrives was not asked for any more; it comes again.
+            if time.monotonic() > deadline:
+                return
+            if (yield Wait.R):
+                pgconn.consume_input()
+        yield from generators.fetch_many(pgconn)
+
+    def _flush(self) -> PQGen[None]:
+        while self.pgconn.flush() != 0:
+            # The server may be waiting for us to read before it reads.
+            ready: int = yield Wait.RW
+            if ready & Ready.R:
+                self.pgconn.consume_input()
+
+    def _pause(self, seconds: float) -> PQGen[None]:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (yield Wait.R):
+                self.pgconn.consume_input()
+
+    def _ended(self) -> PQGen[None]:
+        """Find out why the server ended the stream, and raise it."""
+        with faults.translated(self.config, streaming=True):
+            for result in (yield from generators.fetch_many(self.pgconn)):
+                if result.status == ExecStatus.FATAL_ERROR:
+                    raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        self._lost("the server ended the stream, as it does when it shuts down")
+
+    def _lost(self, reason: str) -> NoReturn:
+        raise ConnectionLost(
+            f"lost the connection to the server: {self.config.redact(reason)}",
+            "start again: it goes on after the last acknowledged transaction",
+        ) from None
+
+    def _check_warnings(self) -> None:
+        # PostgreSQL 18 skips a publication that is not there at the position being
+        # decoded, and with it the changes: with a warning and nothing else.
+        while self._warnings:
+            notice = self._warnings.pop()
+            if notice.sqlstate == "55000":
+                raise PublicationNotFound(
+                    f"the server skips a publication: {notice.message_primary}",
+                    faults.PUBLICATION_HINT,
+                )
+
+    def _notice(self, text: str) -> None:
+        if self.config.notice is not None:
+            self.config.notice(text)
+
+    def _database(self) -> str:
+        return self.pgconn.db.decode()
+
+
+def literal(text: str) -> str:
+    """A string of the replication grammar, which knows no escapes but the doubled quote."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    """An identifier, exactly as it is."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def in_use(slot: str, pid: int | None) -> SlotInUse:
+    """The error for a slot that another connection reads from."""
+    by = f" by the server process with PID {pid}" if pid is not None else ""
+    return SlotInUse(
+        f"slot {slot!r} is in use{by}",
+        f"stop that consumer, or: SELECT pg_terminate_backend({pid});"
+        if pid is not None
+        else "stop the other consumer",
+        pid,
+    )
+
+
+def needs(server: int, major: int, option: str) -> None:
+    """Refuse an option that the server is too old for."""
+    if server < major * 10000:
+        raise ServerError(
+            f"{option} needs PostgreSQL {major}, the server is {server // 10000}",
+            "leave it out",
+        )

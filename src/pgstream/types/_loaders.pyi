@@ -1,0 +1,6 @@
+from . import Loader as PythonLoader
+
+class Loader:
+    python: PythonLoader
+
+COMPILED: dict[PythonLoader, Loader]

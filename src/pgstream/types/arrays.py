@@ -1,0 +1,131 @@
+"""Loaders of arrays (``src/backend/utils/adt/arrayfuncs.c``): lists, nested by dimension."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+MAX_DIMENSIONS: Final = 6  # MAXDIM of the server
+
+_LEFT, _RIGHT, _QUOTE, _BACKSLASH, _COMMA = b'{}"\\,'
+_header = struct.Struct(">iiI")
+_dimension = struct.Struct(">ii")
+_length = struct.Struct(">i")
+
+
+class ArrayText:
+    """Loads ``{1,2,NULL}``, ``{{"a","b"}}``, ``[0:1]={…}`` with the element's loader."""
+
+    def __init__(self, element: Callable[[bytes], Any]) -> None:
+        self.element = element
+
+    def __call__(self, raw: bytes) -> list[Any]:
+        start = 0
+        if raw[:1] == b"[":  # lower bounds other than 1
+            start = raw.index(b"=") + 1
+        values, end = self._list(raw, start, 1)
+        if end != len(raw):
+            raise ValueError("something after the array")
+        return values
+
+    def _list(self, raw: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+        """The list that begins at ``at``, and the position after it."""
+        if raw[at : at + 1] != b"{" or depth > MAX_DIMENSIONS:
+            raise ValueError("no array here")
+        at += 1
+        values: list[Any] = []
+        value: Any
+        if raw[at : at + 1] == b"}":
+            return values, at + 1
+        while True:
+            first = raw[at]
+            if first == _LEFT:
+                value, at = self._list(raw, at, depth + 1)
+            elif first == _QUOTE:
+                item, at = _quoted(raw, at + 1)
+                value = self.element(item)
+            else:
+                item, at = _unquoted(raw, at)
+                value = None if item == b"NULL" else self.element(item)
+            values.append(value)
+            after = raw[at]
+            at += 1
+            if after == _RIGHT:
+                return values, at
+            if after != _COMMA:
+                raise ValueError("neither , nor } after an element")
+
+
+class ArrayBinary:
+    """Loads i32 dimensions, i32 flags, u32 element type, (i32 size, i32 lower bound) for
+    each dimension, then the elements in row-major order, each with an i32 length, -1 for NULL.
+    """
+
+    def __init__(self, element: Callable[[bytes], Any]) -> None:
+        self.element = element
+
+    def __call__(self, raw: bytes) -> list[Any]:
+        if len(raw) < 12:
+            raise ValueError("shorter than its header")
+        dimensions, _flags, _type = _header.unpack_from(raw)
+        at = 12
+        if not 0 <= dimensions <= MAX_DIMENSIONS or len(raw) < at + 8 * dimensions:
+            raise ValueError("impossible number of dimensions")
+        sizes = []
+        room = (len(raw) - at - 8 * dimensions) // 4  # each element has a length, at least
+        count = 1 if dimensions else 0
+        for _ in range(dimensions):
+            size, _lower = _dimension.unpack_from(raw, at)
+            at += 8
+            count *= size
+            if size < 1 or count > room:
+                raise ValueError("more elements than bytes")
+            sizes.append(size)
+        flat: list[Any] = []
+        for _ in range(count):
+            if at + 4 > len(raw):
+                raise ValueError("truncated")
+            length = _length.unpack_from(raw, at)[0]
+            at += 4
+            if length == -1:
+                flat.append(None)
+                continue
+            if not 0 <= length <= len(raw) - at:
+                raise ValueError("impossible element length")
+            flat.append(self.element(raw[at : at + length]))
+            at += length
+        if at != len(raw):
+            raise ValueError("something after the array")
+        return nest(flat, sizes)
+
+
+def nest(flat: list[Any], sizes: list[int]) -> list[Any]:
+    """Fold a flat, row-major list into lists of lists, one level for each of ``sizes``."""
+    for size in reversed(sizes[1:]):
+        flat = [flat[start : start + size] for start in range(0, len(flat), size)]
+    return flat
+
+
+def _quoted(raw: bytes, at: int) -> tuple[bytes, int]:
+    """The element between quotes, its escapes undone, and the position after the quote."""
+    item = bytearray()
+    while True:
+        byte = raw[at]
+        at += 1
+        if byte == _QUOTE:
+            return bytes(item), at
+        if byte == _BACKSLASH:
+            byte = raw[at]
+            at += 1
+        item.append(byte)
+
+
+def _unquoted(raw: bytes, at: int) -> tuple[bytes, int]:
+    """The bare element, and the position of the delimiter after it."""
+    start = at
+    while raw[at] not in b',{}"\\':
+        at += 1
+    if at == start or raw[at] not in b",}":
+        raise ValueError("not an element")
+    return raw[start:at], at

@@ -1,0 +1,166 @@
+"""Loaders of date, time, timestamp and timestamptz (``src/backend/utils/adt/{date,timestamp}.c``).
+
+What Python's types cannot hold (infinity, BC, years beyond 9999, 24:00:00) stays
+PostgreSQL's text, in the ISO DateStyle, from either format.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+_CLOCK: Final = rb"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
+_OFFSET: Final = rb"[+-][01]\d(?::[0-5]\d(?::[0-5]\d)?)?"
+_DATE = re.compile(rb"\d{4}-\d\d-\d\d")
+_TIME = re.compile(_CLOCK)
+_TIMESTAMP = re.compile(_DATE.pattern + b" " + _CLOCK)
+_TIMESTAMPTZ = re.compile(_TIMESTAMP.pattern + _OFFSET)
+
+_unpack_date = struct.Struct(">i").unpack
+_unpack_time = struct.Struct(">q").unpack
+
+POSTGRES_EPOCH: Final = datetime(2000, 1, 1)
+POSTGRES_EPOCH_UTC: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_DAYS: Final = date(2000, 1, 1).toordinal()
+_DAY: Final = 86_400_000_000
+_SPECIAL_DATE: Final = {2**31 - 1: "infinity", -(2**31): "-infinity"}
+_SPECIAL_TIMESTAMP: Final = {2**63 - 1: "infinity", -(2**63): "-infinity"}
+
+
+def date_text(raw: bytes) -> date | str:
+    """``2026-11-22``."""
+    if _DATE.fullmatch(raw):
+        try:
+            return date.fromisoformat(raw.decode())
+        except ValueError:
+            pass
+    return _own_text(raw)
+
+
+def date_binary(raw: bytes) -> date | str:
+    """Four bytes: days since 2000-01-01."""
+    if len(raw) != 4:
+        raise ValueError("not 4 bytes")
+    days: int = _unpack_date(raw)[0]
+    try:
+        return date.fromordinal(_EPOCH_DAYS + days)
+    except (ValueError, OverflowError):
+        return text_of_date(days)
+
+
+def time_text(raw: bytes) -> time | str:
+    """``08:12:00.123456``, the fraction without trailing zeros."""
+    if _TIME.fullmatch(raw):
+        try:
+            return time.fromisoformat(raw.decode())
+        except ValueError:
+            pass
+    return _own_text(raw)
+
+
+def time_binary(raw: bytes) -> time | str:
+    """Eight bytes: microseconds since midnight, 24:00:00 included."""
+    if len(raw) != 8:
+        raise ValueError("not 8 bytes")
+    us: int = _unpack_time(raw)[0]
+    if not 0 <= us <= _DAY:
+        raise ValueError("not within a day")
+    if us == _DAY:
+        return "24:00:00"
+    return (POSTGRES_EPOCH + timedelta(microseconds=us)).time()
+
+
+def timestamp_text(raw: bytes) -> datetime | str:
+    """``2026-11-22 08:12:00.123456``."""
+    if _TIMESTAMP.fullmatch(raw):
+        try:
+            return datetime.fromisoformat(raw.decode())
+        except ValueError:
+            pass
+    return _own_text(raw)
+
+
+def timestamp_binary(raw: bytes) -> datetime | str:
+    """Eight bytes: microseconds since 2000-01-01 00:00."""
+    us = _microseconds(raw)
+    try:
+        return POSTGRES_EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        return text_of_timestamp(us, "")
+
+
+def timestamptz_text(raw: bytes) -> datetime | str:
+    """``2026-11-22 08:12:00.123456+00``, brought to UTC whatever the offset."""
+    if _TIMESTAMPTZ.fullmatch(raw):
+        try:
+            return datetime.fromisoformat(raw.decode()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    return _own_text(raw)
+
+
+def timestamptz_binary(raw: bytes) -> datetime | str:
+    """Eight bytes: microseconds since 2000-01-01 00:00 UTC."""
+    us = _microseconds(raw)
+    try:
+        return POSTGRES_EPOCH_UTC + timedelta(microseconds=us)
+    except OverflowError:
+        return text_of_timestamp(us, "+00")
+
+
+def text_of_date(days: int) -> str:
+    """PostgreSQL's text of a date, ``days`` from 2000-01-01."""
+    special = _SPECIAL_DATE.get(days)
+    if special is not None:
+        return special
+    year, month, day = _civil(days)
+    if year > 0:
+        return f"{year:04d}-{month:02d}-{day:02d}"
+    return f"{1 - year:04d}-{month:02d}-{day:02d} BC"
+
+
+def text_of_timestamp(us: int, zone: str) -> str:
+    """PostgreSQL's text of a timestamp, ``us`` microseconds from 2000-01-01."""
+    special = _SPECIAL_TIMESTAMP.get(us)
+    if special is not None:
+        return special
+    days, us = divmod(us, _DAY)
+    seconds, us = divmod(us, 1_000_000)
+    fraction = f".{us:06d}".rstrip("0") if us else ""
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{fraction}{zone}"
+    year, month, day = _civil(days)
+    if year > 0:
+        return f"{year:04d}-{month:02d}-{day:02d} {clock}"
+    return f"{1 - year:04d}-{month:02d}-{day:02d} {clock} BC"
+
+
+def _microseconds(raw: bytes) -> int:
+    if len(raw) != 8:
+        raise ValueError("not 8 bytes")
+    us: int = _unpack_time(raw)[0]
+    return us
+
+
+def _own_text(raw: bytes) -> str:
+    """What is not a date of Python's stays as it came; all that the server writes is ASCII."""
+    return raw.decode("ascii")
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year (0 is 1 BC), month and day of the proleptic Gregorian calendar.
+
+    Counted in eras of 400 years that begin on 1 March, so that a leap day is the last
+    of its year.
+    """
+    era, day_of_era = divmod(days + 730_425, 146_097)
+    year_of_era = (
+        day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    march_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * march_month + 2) // 5 + 1
+    month = march_month + 3 if march_month < 10 else march_month - 9
+    year = year_of_era + 400 * era + (month <= 2)
+    return year, month, day

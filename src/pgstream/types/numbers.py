@@ -1,0 +1,140 @@
+"""Loaders of numbers and bool (``src/backend/utils/adt/{bool,int,int8,float,numeric}.c``)."""
+
+from __future__ import annotations
+
+import struct
+from decimal import Decimal
+from typing import Final
+
+_INT8_MIN: Final = -(2**63)
+_INT8_MAX: Final = 2**63 - 1
+
+_unpack_int2 = struct.Struct(">h").unpack
+_unpack_int4 = struct.Struct(">i").unpack
+_unpack_int8 = struct.Struct(">q").unpack
+_unpack_uint4 = struct.Struct(">I").unpack
+_float4 = struct.Struct(">f")
+_unpack_float8 = struct.Struct(">d").unpack
+_numeric_header = struct.Struct(">HhHH")
+
+_FLOAT4_MIN_NORMAL: Final = 2.0**-126
+
+_NUMERIC_SPECIAL: Final = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
+
+
+def bool_text(raw: bytes) -> bool:
+    """``t`` or ``f``."""
+    if raw == b"t":
+        return True
+    if raw == b"f":
+        return False
+    raise ValueError("neither t nor f")
+
+
+def bool_binary(raw: bytes) -> bool:
+    """One byte, 1 or 0."""
+    if raw == b"\x01":
+        return True
+    if raw == b"\x00":
+        return False
+    raise ValueError("neither 1 nor 0")
+
+
+def int_text(raw: bytes) -> int:
+    """Decimal digits of int2, int4, int8, oid or xid."""
+    digits = raw[1:] if raw[:1] == b"-" else raw
+    if not digits.isdigit() or len(digits) > 19:
+        raise ValueError("not an integer")
+    value = int(raw)
+    if not _INT8_MIN <= value <= _INT8_MAX:
+        raise ValueError("beyond 64 bits")
+    return value
+
+
+def int2_binary(raw: bytes) -> int:
+    """Two bytes, signed."""
+    value: int = _unpack_int2(raw)[0]
+    return value
+
+
+def int4_binary(raw: bytes) -> int:
+    """Four bytes, signed."""
+    value: int = _unpack_int4(raw)[0]
+    return value
+
+
+def int8_binary(raw: bytes) -> int:
+    """Eight bytes, signed."""
+    value: int = _unpack_int8(raw)[0]
+    return value
+
+
+def oid_binary(raw: bytes) -> int:
+    """Four bytes, unsigned: oid and xid."""
+    value: int = _unpack_uint4(raw)[0]
+    return value
+
+
+def float_text(raw: bytes) -> float:
+    """The shortest decimal that reads back as the same number, or NaN, ±Infinity."""
+    if b"_" in raw:
+        raise ValueError("not a number")
+    return float(raw)
+
+
+def float4_binary(raw: bytes) -> float:
+    """Four bytes, IEEE: the double that PostgreSQL's own text of it reads as.
+
+    Widening the 32 bits would turn 1.1 into 1.100000023841858, which no one stored
+    and which the text transfer does not give. So the shortest decimal that
+    identifies the 32-bit number is looked for, as the server's output function does.
+    """
+    value: float = _float4.unpack(raw)[0]
+    if value - value != 0.0 or value == 0.0:  # NaN, infinities, zeros
+        return value
+    # Up to 6 digits are always unique to a normal number; a subnormal has fewer.
+    fewest = 6 if abs(value) >= _FLOAT4_MIN_NORMAL else 1
+    for digits in range(fewest, 9):
+        shorter = float(f"{value:.{digits}g}")
+        if _float4.pack(shorter) == raw:
+            return shorter
+    return float(f"{value:.9g}")
+
+
+def float8_binary(raw: bytes) -> float:
+    """Eight bytes, IEEE."""
+    value: float = _unpack_float8(raw)[0]
+    return value
+
+
+def numeric_text(raw: bytes) -> Decimal:
+    """Decimal digits, the scale kept, or NaN, ±Infinity."""
+    return Decimal(raw.decode("ascii"))
+
+
+def numeric_binary(raw: bytes) -> Decimal:
+    """Base-10000 digits: u16 count, i16 weight, u16 sign, u16 display scale, the digits."""
+    if len(raw) < 8:
+        raise ValueError("shorter than its header")
+    count, weight, sign, scale = _numeric_header.unpack_from(raw)
+    if len(raw) != 8 + 2 * count:
+        raise ValueError("not as long as its digit count says")
+    if sign in _NUMERIC_SPECIAL:
+        return Decimal(_NUMERIC_SPECIAL[sign])
+    if sign not in (0x0000, 0x4000):
+        raise ValueError("unknown sign")
+    groups = struct.unpack_from(f">{count}H", raw, 8)
+    if any(group > 9999 for group in groups):
+        raise ValueError("digit beyond 9999")
+    # Digit i stands for group * 10000^(weight - i).
+    digits = "".join([f"{group:04d}" for group in groups])
+    point = 4 * (weight + 1)
+    if point <= 0:
+        digits = "0" * (4 - point) + digits
+        point = 4
+    digits = digits.ljust(point + scale, "0")
+    if digits[point + scale :].strip("0"):
+        raise ValueError("digits beyond its scale")
+    whole = digits[:point].lstrip("0") or "0"
+    minus = "-" if sign else ""
+    return Decimal(f"{minus}{whole}.{digits[point : point + scale]}" if scale else minus + whole)

@@ -1,0 +1,54 @@
+"""Loaders of text, bytea and uuid (``src/backend/utils/adt/{varlena,uuid}.c``)."""
+
+from __future__ import annotations
+
+import re
+from binascii import unhexlify
+from uuid import UUID
+
+_UUID_TEXT = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
+
+
+def text(raw: bytes) -> str | bytes:
+    """Text in UTF-8, the same in both formats; bytes where it is not valid UTF-8.
+
+    That happens in a SQL_ASCII database, and with ``"char"`` on PostgreSQL 14.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def bytea_text(raw: bytes) -> bytes:
+    r"""``\x`` and hex digits, or the older escape format."""
+    if raw[:2] == b"\\x":
+        return unhexlify(raw[2:])
+    value = _ESCAPE.sub(lambda match: _unescape(match[1]), raw)
+    if raw.count(b"\\") != sum(1 + (m[1] == b"\\") for m in _ESCAPE.finditer(raw)):
+        raise ValueError("stray backslash")
+    return value
+
+
+def bytea_binary(raw: bytes) -> bytes:
+    """The bytes themselves."""
+    return raw
+
+
+def uuid_text(raw: bytes) -> UUID:
+    """Hex digits in five groups, lower case."""
+    if not _UUID_TEXT.fullmatch(raw):
+        raise ValueError("not a UUID")
+    return UUID(int=int(raw.replace(b"-", b""), 16))
+
+
+def uuid_binary(raw: bytes) -> UUID:
+    """16 bytes."""
+    if len(raw) != 16:
+        raise ValueError("not 16 bytes")
+    return UUID(int=int.from_bytes(raw, "big"))
+
+
+def _unescape(escaped: bytes) -> bytes:
+    return b"\\" if escaped == b"\\" else bytes([int(escaped, 8)])
