@@ -120,7 +120,7 @@ class Connector:
         rows = yield from slots.query(
             self.pgconn,
             "SELECT name, setting FROM pg_catalog.pg_settings"
-            " WHERE name IN ('wal_level', 'wal_sender_timeout')",
+            " WHERE name IN ('wal_level', 'wal_sender_timeout', 'server_encoding')",
         )
         settings = {name: setting for name, setting in rows}  # noqa: C416
         if settings["wal_level"] != "logical":
@@ -128,6 +128,10 @@ class Connector:
                 f"wal_level is {settings['wal_level']}, logical replication needs logical",
                 "ALTER SYSTEM SET wal_level = logical;  -- and restart the server",
             )
+        if settings["server_encoding"] == "SQL_ASCII":
+            # Bytes of no known encoding: asked for UTF-8, the server would refuse those
+            # that are not, and the stream could never pass them.
+            yield from slots.query(self.pgconn, "SET client_encoding = 'SQL_ASCII'")
         timeout = int(settings["wal_sender_timeout"] or 0) / 1000
         self.silence = timeout or None
 
@@ -293,11 +297,11 @@ class Connector:
         pgconn = self.pgconn
         pgconn.put_copy_end()
         yield from self._flush()
-        while pgconn.get_copy_data(1)[0] >= 0:
+        while (size := pgconn.get_copy_data(1)[0]) >= 0:
             # What still arrives was not asked for any more; it comes again.
             if time.monotonic() > deadline:
                 return
-            if (yield Wait.R):
+            if size == 0 and (yield Wait.R):
                 pgconn.consume_input()
         yield from generators.fetch_many(pgconn)
 

@@ -91,7 +91,7 @@ class Server:
         fsync: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.installation = installation.absolute()
+        self.installation = self._original = installation.absolute()
         self.port = 5432
         self._tcp = tcp
         self._fsync = fsync
@@ -204,6 +204,7 @@ class Server:
 
     def _create(self) -> None:
         """Make the temporary directory and in it the cluster."""
+        self.installation = self._original
         if not (self.installation / "bin" / "postgres").exists():
             raise ServerError(f"no PostgreSQL server in {self.installation}: no bin/postgres")
         self._directory = Path(tempfile.mkdtemp(prefix="pgstream-", dir=_parent_directory()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from decimal import Decimal
+from math import copysign, inf
 from typing import Final
 
 _INT8_MIN: Final = -(2**63)
@@ -18,6 +19,7 @@ _unpack_float8 = struct.Struct(">d").unpack
 _numeric_header = struct.Struct(">HhHH")
 
 _FLOAT4_MIN_NORMAL: Final = 2.0**-126
+_FLOAT4_MAX: Final = 0x7F7FFFFF  # as bits
 
 _NUMERIC_SPECIAL: Final = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 
@@ -85,20 +87,32 @@ def float_text(raw: bytes) -> float:
 def float4_binary(raw: bytes) -> float:
     """Four bytes, IEEE: the double that PostgreSQL's own text of it reads as.
 
-    Widening the 32 bits would turn 1.1 into 1.100000023841858, which no one stored
-    and which the text transfer does not give. So the shortest decimal that
-    identifies the 32-bit number is looked for, as the server's output function does.
+    Widening the 32 bits would turn 1.1 into 1.100000023841858, which no one stored and
+    which the text transfer does not give. So this looks for the shortest decimal between
+    the midpoints to the two neighbours, as the server does (``src/common/f2s.c``).
     """
     value: float = _float4.unpack(raw)[0]
     if value - value != 0.0 or value == 0.0:  # NaN, infinities, zeros
         return value
+    bits = int.from_bytes(raw, "big") & 0x7FFFFFFF
+    magnitude = abs(value)
+    low = (_float4_of(bits - 1) + magnitude) / 2
+    high = (_float4_of(bits + 1) + magnitude) / 2 if bits < _FLOAT4_MAX else inf
     # Up to 6 digits are always unique to a normal number; a subnormal has fewer.
-    fewest = 6 if abs(value) >= _FLOAT4_MIN_NORMAL else 1
-    for digits in range(fewest, 9):
-        shorter = float(f"{value:.{digits}g}")
-        if _float4.pack(shorter) == raw:
-            return shorter
-    return float(f"{value:.9g}")
+    for digits in range(6 if magnitude >= _FLOAT4_MIN_NORMAL else 1, 10):
+        text = f"{magnitude:.{digits - 1}e}"
+        nearest = float(text)
+        if low < nearest < high:
+            return copysign(nearest, value)
+        if bits & 0x7FFFFF == 0:
+            # A power of two has its lower neighbour at half the distance: the nearest
+            # decimal may lie below the midpoint while the next one up is inside.
+            mantissa, _, exponent = text.partition("e")
+            above = int(mantissa.replace(".", "")) + 1
+            further = float(f"{above}e{int(exponent) - digits + 1}")
+            if low < further < high:
+                return copysign(further, value)
+    return value
 
 
 def float8_binary(raw: bytes) -> float:
@@ -138,3 +152,8 @@ def numeric_binary(raw: bytes) -> Decimal:
     whole = digits[:point].lstrip("0") or "0"
     minus = "-" if sign else ""
     return Decimal(f"{minus}{whole}.{digits[point : point + scale]}" if scale else minus + whole)
+
+
+def _float4_of(bits: int) -> float:
+    value: float = _float4.unpack(bits.to_bytes(4, "big"))[0]
+    return value

@@ -1,0 +1,480 @@
+"""The stream as its user holds it: iteration, acknowledgement, batches, handlers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import pgstream
+from pgstream import (
+    LSN,
+    UNCHANGED,
+    Begin,
+    Commit,
+    Delete,
+    Event,
+    Insert,
+    LogicalMessage,
+    Stream,
+    Truncate,
+    Update,
+    tuple_row,
+)
+from servers import Database
+
+
+@pytest.fixture
+def shop(database: Database) -> Database:
+    """A table, a publication of it, and a slot that stands before all changes."""
+    database.execute("CREATE TABLE users (id int PRIMARY KEY, name text, bio text)")
+    database.execute("ALTER TABLE users ALTER COLUMN bio SET STORAGE EXTERNAL")
+    database.execute("CREATE TABLE unpublished (id int)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    open_stream(database).close()
+    return database
+
+
+def open_stream(database: Database, **options: Any) -> Stream:
+    options.setdefault("slot", f"slot_{database.name}")
+    return pgstream.connect(database.dsn, **options)
+
+
+def flushed(database: Database) -> LSN:
+    rows = database.execute(
+        f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'slot_{database.name}'"
+    )
+    return LSN(rows[0][0])
+
+
+def insert(database: Database, *ids: int) -> None:
+    for number in ids:
+        database.execute(f"INSERT INTO users VALUES ({number}, 'n')")
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event.new["id"] for event in events if isinstance(event, Insert)]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Poll until it holds; False if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_changes_become_events(shop: Database) -> None:
+    shop.execute("INSERT INTO users VALUES (1, 'Mujib', repeat('b', 9000))")
+    shop.execute("UPDATE users SET name = 'Bum'")
+    shop.execute("UPDATE users SET id = 2")
+    shop.execute("DELETE FROM users")
+    shop.execute("TRUNCATE users RESTART IDENTITY CASCADE")
+    with open_stream(shop, until="now") as stream:
+        events = list(stream)
+    assert [type(event) for event in events if not isinstance(event, Begin | Commit)] == [
+        Insert,
+        Update,
+        Update,
+        Delete,
+        Truncate,
+    ]
+    _, inserted, commit, _, updated, _, _, moved, _, _, deleted, _, _, truncated, _ = events
+    assert isinstance(inserted, Insert)
+    assert isinstance(commit, Commit)
+    assert isinstance(updated, Update)
+    assert isinstance(moved, Update)
+    assert isinstance(deleted, Delete)
+    assert isinstance(truncated, Truncate)
+    assert (inserted.relation.schema, inserted.relation.table) == ("public", "users")
+    assert inserted.new == {"id": 1, "name": "Mujib", "bio": "b" * 9000}
+    assert inserted.xid == commit.xid
+    assert inserted.commit_lsn == commit.commit_lsn
+    assert inserted.lsn < commit.commit_lsn < commit.end_lsn
+    assert updated.old is None
+    assert updated.new == {"id": 1, "name": "Bum", "bio": UNCHANGED}
+    assert moved.old == {"id": 1}
+    assert deleted.old == {"id": 2}
+    assert truncated.cascade
+    assert truncated.restart_identity
+    assert [relation.table for relation in truncated.relations] == ["users"]
+
+
+def test_what_is_acknowledged_does_not_come_again(shop: Database) -> None:
+    insert(shop, 1, 2)
+    with open_stream(shop, until="now") as stream:
+        for event in stream:
+            stream.ack()
+            if isinstance(event, Commit):
+                break
+    assert flushed(shop) == event.end_lsn  # told to the server on the way out
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [2]
+
+
+def test_what_is_not_acknowledged_comes_again(shop: Database) -> None:
+    insert(shop, 1)
+    for _ in range(2):
+        with open_stream(shop, until="now") as stream:
+            assert ids(list(stream)) == [1]
+
+
+def test_an_acknowledgement_takes_effect_at_the_boundary(shop: Database) -> None:
+    shop.execute("INSERT INTO users VALUES (1), (2)")
+    with open_stream(shop) as stream:
+        for event in stream:
+            stream.ack()
+            if isinstance(event, Insert) and event.new["id"] == 2:
+                break
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1, 2]
+
+
+def test_closing_leaves_the_slot_inactive(shop: Database) -> None:
+    insert(shop, *range(5))
+    stream = open_stream(shop)
+    next(iter(stream))
+    assert shop.execute("SELECT active FROM pg_replication_slots")[0] == (True,)
+    stream.close()
+    stream.close()  # again is nothing
+    assert shop.execute("SELECT active FROM pg_replication_slots")[0] == (False,)
+    assert list(stream) == []
+
+
+def test_closing_in_the_middle_of_much_ends_in_good_order(shop: Database) -> None:
+    shop.execute("INSERT INTO users SELECT g FROM generate_series(1, 20000) g")
+    with open_stream(shop) as stream:
+        next(iter(stream))
+    assert shop.execute("SELECT active FROM pg_replication_slots")[0] == (False,)
+    with open_stream(shop, until="now") as stream:
+        assert len(ids(list(stream))) == 20000
+
+
+def test_iteration_goes_on_after_break(shop: Database) -> None:
+    insert(shop, *range(10))
+    seen: list[Event] = []
+    with open_stream(shop, until="now") as stream:
+        for event in stream:
+            seen.append(event)
+            if len(seen) == 5:
+                break
+        seen += next(stream.batches(max_events=4))
+        seen += list(stream)
+    assert ids(seen) == list(range(10))
+
+
+def test_batches_hold_whole_transactions_where_they_fit(shop: Database) -> None:
+    for first, count in ((0, 3), (10, 3), (20, 30), (60, 1)):
+        shop.execute(
+            f"INSERT INTO users SELECT g FROM generate_series({first}, {first + count - 1}) g"
+        )
+    with open_stream(shop, until="now") as stream:
+        batches = list(stream.batches(max_events=10, max_seconds=60))
+    assert [len(batch) for batch in batches] == [10, 10, 10, 10, 5]
+    assert [ids(batch) for batch in batches[:1]] == [[0, 1, 2, 10, 11, 12]]
+    assert ids(sum(batches, [])) == [0, 1, 2, 10, 11, 12, *range(20, 50), 60]
+
+
+def test_a_batch_in_parts_counts_with_its_last_part(shop: Database) -> None:
+    insert(shop, 1)
+    shop.execute("INSERT INTO users SELECT g FROM generate_series(10, 29) g")
+    with open_stream(shop) as stream:
+        batches = stream.batches(max_events=10, max_seconds=0.01)
+        handled = []
+        sizes = []
+        for _ in range(4):
+            sizes.append(len(next(batches)))
+            stream.ack()
+            handled.append(stream.positions.handled)
+        assert sizes == [3, 10, 10, 2]
+        assert handled[0] == handled[1] == handled[2] < handled[3]
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == []
+
+
+def test_a_batch_does_not_wait_for_others(shop: Database) -> None:
+    insert(shop, 1)
+    with open_stream(shop) as stream:
+        assert ids(next(stream.batches(max_events=1000, max_seconds=0.05))) == [1]
+        insert(shop, 2)
+        assert ids(next(stream.batches(max_events=1000, max_seconds=0.05))) == [2]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_an_impossible_batch_size_is_refused(shop: Database, size: int) -> None:
+    with open_stream(shop) as stream, pytest.raises(ValueError, match="at least 1"):
+        next(stream.batches(max_events=size))
+
+
+def test_run_acknowledges_after_the_handler(shop: Database) -> None:
+    insert(shop, 1, 2)
+    seen: list[Event] = []
+    open_stream(shop, until="now").run(seen.append)
+    assert ids(seen) == [1, 2]
+    with open_stream(shop, until="now") as stream:
+        assert list(stream) == []
+
+
+def test_a_handler_that_raises_keeps_its_transaction(shop: Database) -> None:
+    insert(shop, 1)
+    shop.execute("INSERT INTO users VALUES (2), (3)")
+
+    def handler(event: Event) -> None:
+        if isinstance(event, Insert) and event.new["id"] == 3:
+            raise RuntimeError("sink is down")
+
+    with pytest.raises(RuntimeError, match="sink is down"):
+        open_stream(shop).run(handler)
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [2, 3]
+
+
+def test_a_handler_that_raises_at_the_commit_keeps_its_transaction(shop: Database) -> None:
+    insert(shop, 1, 2)
+    commits = 0
+
+    def handler(event: Event) -> None:
+        nonlocal commits
+        commits += isinstance(event, Commit)
+        if commits == 2:
+            raise RuntimeError("at the commit")
+
+    with pytest.raises(RuntimeError, match="at the commit"):
+        open_stream(shop).run(handler)
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [2]
+
+
+class Buffered:
+    """A handler that holds events back until its flush."""
+
+    def __init__(self, fail: bool = False) -> None:
+        self.fail = fail
+        self.held: list[Event] = []
+        self.written: list[Event] = []
+        self.closed = False
+
+    def __call__(self, event: Event) -> None:
+        self.held.append(event)
+
+    def flush(self) -> None:
+        if self.fail:
+            raise OSError("disk full")
+        self.written += self.held
+        self.held.clear()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_handler_that_buffers_is_flushed_before_the_acknowledgement(shop: Database) -> None:
+    insert(shop, 1, 2)
+    handler = Buffered(fail=True)
+    with pytest.raises(OSError, match="disk full"):
+        open_stream(shop, until="now").run(handler)
+    assert handler.closed
+    handler = Buffered()
+    open_stream(shop, until="now").run(handler)
+    assert ids(handler.written) == [1, 2]
+    assert handler.held == []
+    with open_stream(shop, until="now") as stream:
+        assert list(stream) == []
+
+
+def test_a_buffering_handler_is_flushed_while_the_stream_is_idle(shop: Database) -> None:
+    insert(shop, 1)
+    handler = Buffered()
+    stream = open_stream(shop)
+    thread = threading.Thread(target=stream.run, args=[handler])
+    thread.start()
+    assert eventually(lambda: ids(handler.written) == [1])
+    assert eventually(lambda: flushed(shop) >= handler.written[-1].end_lsn)  # type: ignore[union-attr]
+    stream.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_stop_ends_an_idle_iteration(shop: Database) -> None:
+    with open_stream(shop) as stream:
+        threading.Timer(0.2, stream.stop).start()
+        assert list(stream) == []
+
+
+def test_stop_ends_a_busy_iteration_at_the_next_event(shop: Database) -> None:
+    insert(shop, *range(50))
+    with open_stream(shop) as stream:
+        seen = []
+        for event in stream:
+            seen.append(event)
+            if len(seen) == 4:
+                stream.stop()
+        assert len(seen) == 4
+
+
+def test_until_a_position(shop: Database) -> None:
+    insert(shop, 1)
+    between = LSN(shop.execute("SELECT pg_current_wal_lsn()")[0][0])
+    insert(shop, 2)
+    with open_stream(shop, until=between) as stream:
+        for _ in stream:
+            stream.ack()
+        assert stream.positions.handled <= between
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [2]
+
+
+def test_until_now_ends_on_an_idle_server(shop: Database) -> None:
+    shop.execute("INSERT INTO unpublished SELECT g FROM generate_series(1, 1000) g")
+    with open_stream(shop, until="now") as stream:
+        assert list(stream) == []
+
+
+def test_an_idle_publication_does_not_hold_back_wal(shop: Database) -> None:
+    with open_stream(shop, status_interval=0.2) as stream:
+        thread = threading.Thread(target=lambda: list(stream))
+        thread.start()
+        for _ in range(3):
+            shop.execute("INSERT INTO unpublished SELECT g FROM generate_series(1, 1000) g")
+            target = LSN(shop.execute("SELECT pg_current_wal_lsn()")[0][0])
+            assert eventually(lambda target=target: flushed(shop) >= target)  # type: ignore[misc]
+        stream.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_keepalives_do_not_pass_what_is_unacknowledged(shop: Database) -> None:
+    insert(shop, 1)
+    before = flushed(shop)
+    with open_stream(shop, status_interval=0.1) as stream:
+        commit = next(event for event in stream if isinstance(event, Commit))
+        shop.execute("INSERT INTO unpublished SELECT g FROM generate_series(1, 1000) g")
+        end = LSN(shop.execute("SELECT pg_current_wal_lsn()")[0][0])
+        thread = threading.Thread(target=lambda: list(stream))
+        thread.start()
+        assert eventually(lambda: stream.positions.received >= end)
+        assert flushed(shop) == before
+        stream.ack()
+        assert eventually(lambda: flushed(shop) >= commit.end_lsn)
+        stream.stop()
+        thread.join(20)
+
+
+def test_the_server_is_answered_in_time(shop: Database) -> None:
+    """An idle stream outlives wal_sender_timeout many times."""
+    dsn = f"{shop.dsn} options='-c wal_sender_timeout=300ms'"
+    with pgstream.connect(dsn, slot=f"slot_{shop.name}") as stream:
+        threading.Timer(2.0, stream.stop).start()
+        assert list(stream) == []
+        insert(shop, 1)
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1]
+
+
+def test_logical_messages(shop: Database) -> None:
+    shop.execute("SELECT pg_logical_emit_message(false, 'loose', 'a')")
+    shop.execute("BEGIN; SELECT pg_logical_emit_message(true, 'kept', 'b'::bytea); COMMIT")
+    with open_stream(shop, until="now", messages=True) as stream:
+        events = list(stream)
+        loose, _, kept, _ = events
+        stream.ack()
+    assert isinstance(loose, LogicalMessage)
+    assert isinstance(kept, LogicalMessage)
+    assert (loose.prefix, loose.content, loose.transactional, loose.xid) == (
+        "loose",
+        b"a",
+        False,
+        None,
+    )
+    assert (kept.prefix, kept.content, kept.transactional, kept.ordinal) == ("kept", b"b", True, 0)
+    with open_stream(shop, until="now") as stream:
+        assert list(stream) == []
+
+
+def test_row_factory_and_text_values(shop: Database) -> None:
+    insert(shop, 1)
+    with open_stream(shop, until="now", row_factory=tuple_row, values="text") as stream:
+        assert [e.new for e in stream if isinstance(e, Insert)] == [("1", "n", None)]
+
+
+def test_the_tap_sees_every_payload(shop: Database) -> None:
+    insert(shop, 1)
+    seen: list[bytes] = []
+    with open_stream(shop, until="now", tap=lambda payload: seen.append(bytes(payload))) as stream:
+        events = list(stream)
+    assert list(pgstream.read_payloads(seen)) == events
+
+
+def test_odd_session_settings_change_nothing(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.execute(
+        "CREATE TABLE v (id int PRIMARY KEY, at timestamptz, d date, f float8, b bytea, i interval);"
+        "ALTER PUBLICATION pgstream_pub ADD TABLE v;"
+        "INSERT INTO v VALUES (1, '2026-01-02 03:04:05.678+05:30', '2026-01-02', 0.1 + 0.2::float8,"
+        " '\\x00ff5c', '1 year 2 days 3.5 s')"
+    )
+
+    def row() -> Any:
+        with open_stream(shop, until="now") as stream:
+            return next(event.new for event in stream if isinstance(event, Insert))
+
+    plain = row()
+    for setting in (
+        "datestyle = 'SQL, DMY'",
+        "timezone = 'Asia/Kolkata'",
+        "intervalstyle = sql_standard",
+        "extra_float_digits = -3",
+        "bytea_output = escape",
+        "client_encoding = 'LATIN1'",
+    ):
+        shop.execute(f"ALTER DATABASE {shop.name} SET {setting}")
+    assert row() == plain
+    monkeypatch.setenv("PGOPTIONS", "-c datestyle=German -c timezone=America/St_Johns")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    assert row() == plain
+
+
+def test_text_that_is_not_utf8_becomes_bytes(database: Database) -> None:
+    name = f"{database.name}_ascii"
+    database.execute(f"CREATE DATABASE {name} ENCODING SQL_ASCII TEMPLATE template0")
+    ascii_database = Database(database.server, name)
+    try:
+        ascii_database.execute("CREATE TABLE t (id int, v text); CREATE PUBLICATION p FOR TABLE t")
+        slot = f"slot_{name}"
+        pgstream.connect(ascii_database.dsn, slot=slot, publication="p").close()
+        ascii_database.execute(r"INSERT INTO t VALUES (1, E'\xff\xfe'), (2, 'plain')")
+        with pgstream.connect(
+            ascii_database.dsn, slot=slot, publication="p", until="now"
+        ) as stream:
+            values = [event.new["v"] for event in stream if isinstance(event, Insert)]
+        assert values == [b"\xff\xfe", "plain"]
+        database.execute(f"SELECT pg_drop_replication_slot('{slot}')")
+    finally:
+        database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_float4_is_what_postgresql_prints(shop: Database) -> None:
+    """The powers of two are where shortest decimals are hardest."""
+    shop.execute(
+        "CREATE TABLE f (id int PRIMARY KEY, v float4);"
+        "ALTER PUBLICATION pgstream_pub ADD TABLE f;"
+        "INSERT INTO f SELECT g, ('1e0'::float8 * power(2::numeric, g))::float4"
+        " FROM generate_series(-125, 127) g;"
+        "INSERT INTO f VALUES (200, '1e-45'), (201, '1.1754942e-38'), (202, 'NaN'), (203, '-0'),"
+        " (204, '3.4028235e38'), (205, '-Infinity'), (206, '8388609'), (207, '1.1');"
+        "INSERT INTO f SELECT 1000 + g, (random() * 10 ^ (random() * 60 - 30))::float4"
+        " FROM generate_series(1, 20000) g"
+    )
+
+    def values(**options: Any) -> Iterator[str]:
+        with open_stream(shop, until="now", **options) as stream:
+            for event in stream:
+                if isinstance(event, Insert):
+                    yield f"{event.new['id']} {event.new['v']!r}"
+
+    assert list(values(binary=True)) == list(values())
