@@ -86,12 +86,16 @@ class Connector:
         self.config = config
         self.until: LSN | None = config.until if isinstance(config.until, LSN) else None
         self.silence: float | None = None
-        self._warnings: list[psycopg.errors.Diagnostic] = []
+        self._skipped: str | None = None  # what the server says of data it leaves out
         self._broken: psycopg.OperationalError | None = None
+        self._ended = False  # no more CopyData will come
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """Take a notice of the server; one that tells of skipped data becomes an error."""
-        self._warnings.append(notice)
+        # PostgreSQL 18 skips a publication that is not there at the position being
+        # decoded, and with it the changes: with this warning and nothing else.
+        if notice.sqlstate == "55000":
+            self._skipped = notice.message_primary or ""
 
     # Before the stream
 
@@ -248,32 +252,35 @@ class Connector:
         waited = False
         while True:
             chunk: list[Payload] = []
-            size = 0
-            try:
-                while len(chunk) < _CHUNK:
+            while len(chunk) < _CHUNK and not self._ended:
+                try:
                     size, data = pgconn.get_copy_data(1)
-                    if size <= 0:
-                        break
-                    chunk.append(data)
-            except psycopg.OperationalError as error:
-                self._broken = self._broken or error
-            if chunk:
+                except psycopg.OperationalError as error:
+                    self._broken = error
+                    break
+                if size <= 0:
+                    self._ended = size < 0
+                    break
+                chunk.append(data)
+            if self._skipped is not None:
+                # Before the chunk is handed on: what follows must not be confirmed.
+                raise PublicationNotFound(
+                    f"the server leaves out changes: {self._skipped}", faults.PUBLICATION_HINT
+                )
+            if chunk or waited:
                 return chunk
-            if size < 0:
-                yield from self._ended()
+            if self._ended:
+                yield from self._raise_reason()
             if self._broken is not None:
                 self._lost(str(self._broken))
-            self._check_warnings()
-            if waited:
-                return chunk
             ready: int = yield Wait.R
-            waited = True
+            waited = not ready
             if ready:
-                waited = False
                 try:
                     pgconn.consume_input()
                 except psycopg.OperationalError as error:
-                    self._broken = error  # what came before it is still handed on
+                    # What had come before is handed on first, and may hold the reason.
+                    self._broken = error
 
     def report(self, received: LSN, flushed: LSN, *, reply: bool = False) -> PQGen[None]:
         """Send a standby status update.
@@ -318,7 +325,7 @@ class Connector:
             if (yield Wait.R):
                 self.pgconn.consume_input()
 
-    def _ended(self) -> PQGen[None]:
+    def _raise_reason(self) -> PQGen[None]:
         """Find out why the server ended the stream, and raise it."""
         with faults.translated(self.config, streaming=True):
             for result in (yield from generators.fetch_many(self.pgconn)):
@@ -331,17 +338,6 @@ class Connector:
             f"lost the connection to the server: {self.config.redact(reason)}",
             "start again: it goes on after the last acknowledged transaction",
         ) from None
-
-    def _check_warnings(self) -> None:
-        # PostgreSQL 18 skips a publication that is not there at the position being
-        # decoded, and with it the changes: with a warning and nothing else.
-        while self._warnings:
-            notice = self._warnings.pop()
-            if notice.sqlstate == "55000":
-                raise PublicationNotFound(
-                    f"the server skips a publication: {notice.message_primary}",
-                    faults.PUBLICATION_HINT,
-                )
 
     def _notice(self, text: str) -> None:
         if self.config.notice is not None:

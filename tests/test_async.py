@@ -1,0 +1,137 @@
+"""The asyncio stream: the same protocol, the other waiter."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import pgstream
+from pgstream import AsyncStream, Commit, Event, Insert
+from servers import Database
+
+
+@pytest.fixture
+def shop(database: Database) -> Database:
+    database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    pgstream.connect(database.dsn, slot=f"slot_{database.name}").close()
+    database.execute("INSERT INTO users SELECT g FROM generate_series(1, 30) g")
+    database.execute("INSERT INTO users VALUES (100)")
+    return database
+
+
+def open_stream(database: Database, **options: Any) -> AsyncStream:
+    return pgstream.connect_async(database.dsn, slot=f"slot_{database.name}", **options)
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event.new["id"] for event in events if isinstance(event, Insert)]
+
+
+async def read_all(database: Database, **options: Any) -> list[Event]:
+    async with open_stream(database, until="now", **options) as stream:
+        return [event async for event in stream]
+
+
+def test_both_streams_give_the_same(shop: Database) -> None:
+    events = asyncio.run(read_all(shop))
+    with pgstream.connect(shop.dsn, slot=f"slot_{shop.name}", until="now") as stream:
+        assert list(stream) == events
+    assert ids(events) == [*range(1, 31), 100]
+
+
+def test_acknowledgement(shop: Database) -> None:
+    async def first() -> None:
+        async with open_stream(shop) as stream:
+            async for event in stream:
+                stream.ack()
+                if isinstance(event, Commit):
+                    break
+
+    asyncio.run(first())
+    assert ids(asyncio.run(read_all(shop))) == [100]
+
+
+def test_batches(shop: Database) -> None:
+    async def batches() -> list[int]:
+        async with open_stream(shop, until="now") as stream:
+            return [len(batch) async for batch in stream.batches(max_events=20)]
+
+    assert asyncio.run(batches()) == [20, 15]
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_run_takes_coroutines(shop: Database, fail: bool) -> None:
+    seen: list[Event] = []
+
+    async def handler(event: Event) -> None:
+        await asyncio.sleep(0)
+        if fail and isinstance(event, Insert) and event.new["id"] == 100:
+            raise RuntimeError("sink is down")
+        seen.append(event)
+
+    if fail:
+        with pytest.raises(RuntimeError, match="sink is down"):
+            asyncio.run(open_stream(shop, until="now").run(handler))
+    else:
+        asyncio.run(open_stream(shop, until="now").run(handler))
+    assert ids(seen) == [*range(1, 31), *([] if fail else [100])]
+    assert ids(asyncio.run(read_all(shop))) == ([100] if fail else [])
+
+
+def test_the_loop_is_free_while_nothing_comes(shop: Database) -> None:
+    async def idle() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+                turns += 1
+
+        async with open_stream(shop) as stream:
+            events = asyncio.ensure_future(collect(stream))
+            await count()
+            stream.stop()
+            assert ids(await asyncio.wait_for(events, 20)) == [*range(1, 31), 100]
+        return turns
+
+    async def collect(stream: AsyncStream) -> list[Event]:
+        return [event async for event in stream]
+
+    assert asyncio.run(idle()) == 50
+
+
+def test_cancellation_leaves_in_good_order(shop: Database) -> None:
+    seen: list[Event] = []
+    committed = asyncio.Event()
+
+    async def consume() -> None:
+        async with open_stream(shop) as stream:
+            async for event in stream:
+                seen.append(event)
+                stream.ack()
+                if len([e for e in seen if isinstance(e, Commit)]) == 2:
+                    committed.set()
+
+    async def main() -> None:
+        task = asyncio.ensure_future(consume())
+        await asyncio.wait_for(committed.wait(), 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert shop.execute("SELECT active FROM pg_replication_slots")[0] == (False,)
+    assert ids(asyncio.run(read_all(shop))) == []
+
+
+def test_errors_are_the_same(shop: Database) -> None:
+    async def missing() -> None:
+        async with open_stream(shop, publication="nowhere"):
+            pass
+
+    with pytest.raises(pgstream.PublicationNotFound, match="nowhere"):
+        asyncio.run(missing())
