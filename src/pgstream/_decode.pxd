@@ -32,6 +32,7 @@ cdef class Plan:
     cdef list text
     cdef list binary
     cdef list keys
+    cdef tuple names
     cdef object make
     cdef object make_key
 

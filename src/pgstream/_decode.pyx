@@ -52,7 +52,6 @@ cdef object _LSN = LSN
 cdef object _new_int = int.__new__
 cdef object _UTC = UTC
 cdef object _UNCHANGED = UNCHANGED
-cdef object _dict_row = dict_row
 cdef int _MAX_COLUMNS = MAX_COLUMNS
 
 
@@ -182,6 +181,9 @@ cdef class Plan:
             loader = loaders.binary(column.type_oid)
             self.binary.append(None if loader is None else compiled(loader))
         self.keys = [index for index, column in enumerate(columns) if column.is_key]
+        self.names = None
+        if row_factory is dict_row:
+            self.names = tuple([column.name for column in columns])
         self.make = row_factory(columns)
         self.make_key = row_factory(tuple([columns[index] for index in self.keys]))
 
@@ -707,7 +709,14 @@ cdef object name_of(Plan plan):
 
 cdef object make_row(Plan plan, list values):
     """The row of all columns."""
-    return plan.make(values)
+    cdef dict row
+    cdef int index
+    if plan.names is None:
+        return plan.make(values)
+    row = {}  # what dict_row makes, without the call
+    for index in range(plan.width):
+        row[plan.names[index]] = values[index]
+    return row
 
 
 cdef object make_old(Plan plan, list values, int marker):

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from .errors import ConfigError
 from .lsn import LSN
+from .messages import Payload
 from .rows import RowFactory, dict_row
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
@@ -61,7 +62,7 @@ class Config:
     values: Values = "typed"
     json_loads: Callable[[str], Any] = json.loads
     notice: Callable[[str], None] | None = None
-    tap: Callable[[bytes | bytearray | memoryview], None] | None = None
+    tap: Callable[[Payload], None] | None = None
 
     conninfo: str = field(init=False, repr=False)
     """``dsn`` as a key=value string, without its ``replication`` parameter."""

@@ -21,7 +21,7 @@ def dict_row(columns: Sequence[Column]) -> RowMaker:
     names = tuple(column.name for column in columns)
 
     def make(values: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(names, values, strict=True))
+        return dict(zip(names, values))  # noqa: B905  # as many, or the tuple was refused
 
     return make
 

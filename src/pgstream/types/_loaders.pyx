@@ -165,6 +165,59 @@ cdef object numeric_text(Loader loader, const unsigned char *data, Py_ssize_t si
     return _Decimal(PyUnicode_DecodeASCII(<const char *>data, size, NULL))
 
 
+cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t size):
+    cdef Py_ssize_t count, point, scale, lead, total, at, used = 0
+    cdef int weight, sign, group
+    cdef char digit
+    cdef char *out
+    cdef bytes text
+    if size < 8:
+        raise ValueError("shorter than its header")
+    count = be16(data)
+    weight = <int16_t>be16(data + 2)
+    sign = be16(data + 4)
+    scale = be16(data + 6)
+    if size != 8 + 2 * count:
+        raise ValueError("not as long as its digit count says")
+    if sign != 0x0000 and sign != 0x4000:
+        return numbers.numeric_binary(PyBytes_FromStringAndSize(<const char *>data, size))
+    # Digit i stands for group * 10000^(weight - i). `at` counts decimal digits from the
+    # first one written, which may be one of `lead` zeros before those that were sent.
+    point = 4 * (weight + 1)
+    lead = 0
+    if point <= 0:
+        lead = 4 - point
+        point = 4
+    total = max(lead + 4 * count, point + scale)
+    text = PyBytes_FromStringAndSize(NULL, point + scale + 2)
+    out = PyBytes_AS_STRING(text)
+    if sign:
+        out[0] = c"-"
+        used = 1
+    group = 0
+    for at in range(total):
+        digit = c"0"
+        if lead <= at < lead + 4 * count:
+            if (at - lead) % 4 == 0:
+                group = be16(data + 8 + (at - lead) // 2)
+                if group > 9999:
+                    raise ValueError("digit beyond 9999")
+            digit = <char>(c"0" + group // 1000)
+            group = group % 1000 * 10
+        if at >= point + scale:
+            if digit != c"0":
+                raise ValueError("digits beyond its scale")
+            continue
+        if at == point:
+            out[used] = c"."
+            used += 1
+        # Leading zeros are not written, but for the one before the point.
+        if digit != c"0" or at >= point - 1 or used > (1 if sign else 0):
+            out[used] = digit
+            used += 1
+    return _Decimal(PyUnicode_DecodeASCII(out, used, NULL))
+
+
 # strings
 
 
@@ -640,6 +693,7 @@ COMPILED = {
     numbers.float_text: make(float_text, numbers.float_text),
     numbers.float8_binary: make(float8_binary, numbers.float8_binary),
     numbers.numeric_text: make(numeric_text, numbers.numeric_text),
+    numbers.numeric_binary: make(numeric_binary, numbers.numeric_binary),
     strings.text: make(text, strings.text),
     strings.bytea_text: make(bytea_text, strings.bytea_text),
     strings.bytea_binary: make(bytea_binary, strings.bytea_binary),

@@ -1,0 +1,154 @@
+"""Capture files: the stream as it stood on the wire, kept in a file.
+
+For each CopyData message: the byte ``d``, a big-endian Int32 length that counts
+itself, and the payload. Nothing else stands in the file, so captures can be joined
+and cut (at message boundaries) with any tool. It is the message format of
+PostgreSQL's own protocol ("Message Formats", CopyData).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import IO, Final, Self, TypeAlias
+
+from .errors import CaptureError
+from .messages import Payload
+
+Path: TypeAlias = str | os.PathLike[str]
+
+_MAX_LENGTH: Final = 2**30
+_CHUNK: Final = 2**20
+
+
+class CaptureWriter:
+    """Writes payloads to a capture file.
+
+    Args:
+        path: A file that does not exist yet, or is empty; or a pipe or device. ``"-"``
+            is standard output.
+
+    Raises:
+        CaptureError: if the file cannot be written, or holds something already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name, self._file = _open(path, os.O_WRONLY | os.O_CREAT, "wb", sys.stdout)
+        status = os.fstat(self._file.fileno())
+        self._durable = stat.S_ISREG(status.st_mode)
+        if self._durable and status.st_size and os.fspath(path) != "-":
+            self._file.close()
+            raise CaptureError(
+                f"{self._name} is not empty, and is not overwritten",
+                "record to another file: captures can be joined afterwards, in their order",
+            )
+
+    def write(self, payload: Payload) -> None:
+        """Append one CopyData payload. It is in the file for good after :meth:`flush`."""
+        try:
+            self._file.write(b"d" + (len(payload) + 4).to_bytes(4))
+            self._file.write(payload)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        """Write out what is buffered and wait until the disk has it."""
+        try:
+            self._file.flush()
+            if self._durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Flush and close the file. Closing it again does nothing."""
+        if self._file.closed:
+            return
+        try:
+            self.flush()
+        finally:
+            # Where flushing failed, closing fails too; the first error is the one to see.
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _failed(self, error: OSError) -> CaptureError:
+        return CaptureError(f"cannot write the capture {self._name}: {_reason(error)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_capture(path: Path) -> Iterator[bytes]:
+    """Yield the payloads of a capture file, in order.
+
+    Memory is taken for one payload at a time, and never more than the file holds.
+
+    Args:
+        path: The file; ``"-"`` is standard input.
+
+    Raises:
+        CaptureError: if the file cannot be read, or at the first message that is not
+            whole and well-formed, with its byte offset in the file. Everything before
+            it has been yielded by then.
+    """
+    name, file = _open(path, os.O_RDONLY, "rb", sys.stdin)
+    offset = 0
+    try:
+        with file:
+            while header := file.read(5):
+                if header[:1] != b"d":
+                    raise _damaged(name, offset, f"expected the byte 'd', found {header[:1]!r}")
+                if len(header) < 5:
+                    raise _damaged(name, offset, "the file ends inside a message")
+                length = int.from_bytes(header[1:])
+                if not 4 <= length <= _MAX_LENGTH:
+                    raise _damaged(name, offset, f"a message cannot be {length} bytes long")
+                payload = _read(file, length - 4)
+                if len(payload) < length - 4:
+                    raise _damaged(name, offset, "the file ends inside a message")
+                yield payload
+                offset += 1 + length
+    except OSError as error:
+        raise CaptureError(f"cannot read the capture {name}: {_reason(error)}") from error
+
+
+def _open(path: Path, flags: int, mode: str, standard: IO[str]) -> tuple[str, IO[bytes]]:
+    """Open ``path``, or a duplicate of the standard stream that ``-`` stands for."""
+    name = os.fspath(path)
+    try:
+        if name == "-":
+            name = standard.name
+            return name, os.fdopen(os.dup(standard.fileno()), mode)
+        return name, os.fdopen(os.open(name, flags, 0o666), mode)
+    except (OSError, ValueError) as error:
+        raise CaptureError(f"cannot open the capture {name}: {_reason(error)}") from error
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """Read ``size`` bytes, or what there is, taking memory as they come."""
+    if size <= _CHUNK:
+        return file.read(size)
+    payload = bytearray()
+    while chunk := file.read(min(size - len(payload), _CHUNK)):
+        payload += chunk
+    return bytes(payload)
+
+
+def _damaged(name: str, offset: int, what: str) -> CaptureError:
+    return CaptureError(f"{name}: byte {offset}: {what}")
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
