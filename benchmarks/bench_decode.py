@@ -16,9 +16,7 @@ DECODERS: dict[str, Any] = {"cython": _decode.Decoder, "python": _decode_py.Deco
 
 
 @pytest.mark.parametrize("implementation", DECODERS)
-def test_decode(
-    benchmark: BenchmarkFixture, payloads: list[bytes], implementation: str
-) -> None:
+def test_decode(benchmark: BenchmarkFixture, payloads: list[bytes], implementation: str) -> None:
     expected = _decode_py.Decoder().decode_many(payloads)
     assert sum(isinstance(message, Insert) for message in expected) > 1000
     assert DECODERS[implementation]().decode_many(payloads) == expected

@@ -1,0 +1,129 @@
+"""Every snippet of the README runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from pgstream.embedded import Server, embedded_installation
+from servers import Database
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+
+# What `make` does is what runs this test.
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.splitlines()
+    if not line.startswith("make ")
+]
+
+
+def blocks(language: str) -> list[str]:
+    return [block for found, block in BLOCKS if found == language]
+
+
+@pytest.fixture
+def environment(database: Database) -> dict[str, str]:
+    own = {"DATABASE_URL": database.dsn, "SLOT_NAME": f"slot_{database.name}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return (
+        {k: v for k, v in os.environ.items() if not k.startswith("PGSTREAM_")}
+        | own
+        | {"PATH": path}
+    )
+
+
+def test_nothing_is_left_out() -> None:
+    assert [language for language, _ in BLOCKS] == ["python", "sh", "sh", "sql", "sh", "python"]
+
+
+def test_the_example(database: Database, environment: dict[str, str]) -> None:
+    """It shows what is inserted and changed, and acknowledges it."""
+    del environment["SLOT_NAME"]  # the example takes the defaults
+    database.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", blocks("python")[0]],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    killer = threading.Timer(60, process.kill)
+    killer.start()
+    try:
+        assert process.stdout is not None
+        while not database.execute("SELECT 1 FROM pg_replication_slots WHERE active"):
+            assert process.poll() is None
+        database.execute("INSERT INTO users VALUES (1, 'Mujib')")
+        database.execute("UPDATE users SET name = 'Bum'")
+        database.execute("DELETE FROM users")
+        assert [process.stdout.readline() for _ in range(3)] == [
+            "insert users {'id': 1, 'name': 'Mujib'}\n",
+            "change users {'id': 1, 'name': 'Bum'}\n",
+            "change users {'id': 1}\n",
+        ]
+    finally:
+        killer.cancel()
+        process.kill()
+        process.communicate()
+
+
+def test_the_decoder_alone() -> None:
+    exec(compile(blocks("python")[1], str(README), "exec"), {})
+
+
+def test_the_commands(database: Database, environment: dict[str, str]) -> None:
+    database.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    outputs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for command in COMMANDS:
+            command = command.replace("--slot pgstream_slot", f"--slot {environment['SLOT_NAME']}")
+            if "doctor" in command:  # before anything is set up, it says what is missing
+                expected = 1
+            else:
+                expected = 0
+                database.execute("INSERT INTO users SELECT coalesce(max(id), 0) + 1 FROM users")
+            done = subprocess.run(
+                ["sh", "-c", command],
+                env=environment,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == expected, (command, done.stderr)
+            outputs[command] = done.stdout
+        assert '"op":"insert"' in (Path(folder) / "changes.jsonl").read_text()
+        assert '"op":"insert"' in outputs["pgstream replay stream.capture --format json"]
+    assert database.execute(
+        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
+    ) == [(0,)]
+
+
+def test_the_set_up(tmp_path: Path) -> None:
+    """A server as initdb makes it is ready after the SQL of the README and a restart."""
+    with Server(embedded_installation(), settings={"wal_level": "replica"}) as server:
+        database = Database(server, "postgres")
+        # wal_level stands in our postgresql.conf; ALTER SYSTEM wins over that.
+        for statement in re.sub(r"--.*", "", blocks("sql")[0]).split(";"):
+            if statement.strip():
+                database.execute(statement)
+        server.restart()
+        dsn = database.dsn.replace("user=postgres", "user=reader")
+        done = subprocess.run(
+            [sys.executable, "-m", "pgstream", "run", "--dsn", dsn, "--until-now"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
