@@ -375,6 +375,19 @@ def test_the_server_is_answered_in_time(shop: Database) -> None:
         assert ids(list(stream)) == [1]
 
 
+def test_the_server_is_answered_while_a_handler_takes_its_time(shop: Database) -> None:
+    shop.execute("INSERT INTO users SELECT g FROM generate_series(1, 20) g")
+    dsn = f"{shop.dsn} options='-c wal_sender_timeout=300ms'"
+    with pgstream.connect(dsn, slot=f"slot_{shop.name}", until="now") as stream:
+        seen = []
+        for event in stream:
+            seen.append(event)
+            threading.Event().wait(0.05)  # the sink's time: all in all a second
+    assert ids(seen) == list(range(1, 21))
+    walsenders = shop.execute("SELECT count(*) FROM pg_stat_replication")
+    assert walsenders == [(0,)]
+
+
 def test_logical_messages(shop: Database) -> None:
     shop.execute("SELECT pg_logical_emit_message(false, 'loose', 'a')")
     shop.execute("BEGIN; SELECT pg_logical_emit_message(true, 'kept', 'b'::bytea); COMMIT")

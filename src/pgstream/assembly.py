@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 from .decoder import Decoder
@@ -30,6 +30,7 @@ _STREAM_STOP: Final = 0x45
 _STREAM_COMMIT: Final = 0x63
 _STREAM_ABORT: Final = 0x41
 _STREAM_PREPARE: Final = 0x70
+_BRACKETS: Final = frozenset({_STREAM_START, _STREAM_STOP})
 _ENDS: Final = frozenset({_STREAM_COMMIT, _STREAM_ABORT, _STREAM_PREPARE})
 _WITH_XID: Final = frozenset(b"RYIUDTM")  # what begins with an xid inside a block
 
@@ -49,24 +50,21 @@ class Assembly:
         self._block: _Transaction | None = None
         self._arrivals = 0
 
-    def feed(self, payload: Payload) -> Iterator[Payload]:
+    def feed(self, payload: Payload) -> Iterable[Payload]:
         """The payloads that are due now that ``payload`` has come: itself, none, or many.
 
         Raises:
             ProtocolError: if it, or the order of messages, is malformed.
         """
-        if len(payload) <= HEADER or payload[0] != _XLOGDATA:
-            yield payload
-            return
-        kind = payload[HEADER]
-        if self._block is not None or kind in (_STREAM_START, _STREAM_STOP):
+        kind = payload[HEADER] if len(payload) > HEADER and payload[0] == _XLOGDATA else 0
+        if kind in _ENDS:
+            return self._end(payload)
+        if kind and (self._block is not None or kind in _BRACKETS):
             self._in_block(payload, kind)
-        elif kind in _ENDS:
-            yield from self._end(payload)
-        else:
-            if kind == _RELATION and self._held:
-                self._relation_outside(bytes(payload))
-            yield payload
+            return ()
+        if kind == _RELATION and self._held:
+            self._relation_outside(bytes(payload))
+        return (payload,)
 
     def close(self) -> None:
         """Drop what is held, and its files."""

@@ -23,6 +23,9 @@ from .messages import (
 BOUNDARIES: Final = frozenset({Commit, Prepare, CommitPrepared, RollbackPrepared})
 """The events after which everything so far is whole; their ``end_lsn`` may be confirmed."""
 
+NOTED: Final = BOUNDARIES | {Begin, BeginPrepare, LogicalMessage}
+"""The events that change a position; all others may be passed by."""
+
 
 class Positions:
     """The positions of one stream.
@@ -63,8 +66,7 @@ class Positions:
 
     def receive(self, event: Event) -> None:
         """Note an event that was decoded."""
-        kind = type(event)
-        if kind is Begin or kind is BeginPrepare:
+        if isinstance(event, (Begin, BeginPrepare)):
             self._open = True
         elif isinstance(event, (Commit, Prepare, CommitPrepared, RollbackPrepared)):
             self._open = False

@@ -37,10 +37,12 @@ from .messages import (
     RollbackPrepared,
     Type,
 )
-from .positions import BOUNDARIES, Positions
+from .positions import BOUNDARIES, NOTED, Positions
 from .rows import RowFactory, dict_row
 
 T = TypeVar("T")
+
+_UNSEEN: Final = frozenset({Relation, Type, type(None)})  # what the decoder alone needs
 
 _TICK: Final = 0.1  # seconds between looks at the clock while nothing arrives
 _HURRIED_TICK: Final = 0.01  # the same where the end is awaited
@@ -164,19 +166,21 @@ class Reading:
             if self._tap is not None:
                 self._tap(arrived)
             for payload in feed(arrived):
-                message = decode(payload)
-                if isinstance(message, Keepalive):
-                    self._keepalive(message)
-                    if self.done:
-                        return
-                elif message is not None and not isinstance(message, (Relation, Type)):
+                message: Any = decode(payload)
+                kind = type(message)
+                if kind in NOTED:
                     if self.until is not None and self._is_beyond(message):
                         self.done = True
                         return
-                    # What the assembly lets through is an event, or one of the above.
-                    event: Event = message  # type: ignore[assignment]
-                    positions.receive(event)
-                    yield event
+                    positions.receive(message)
+                elif kind is Keepalive:
+                    self._keepalive(message)
+                    if self.done:
+                        return
+                    continue
+                elif kind in _UNSEEN:
+                    continue
+                yield message
 
     def close(self) -> None:
         """Drop what is held back."""
@@ -244,6 +248,7 @@ class _StreamBase:
         if self._connector.silence is not None:
             interval = min(interval, self._connector.silence / 2)
         self._interval = interval
+        self._overdue = self._reported + interval
         self._opened = True
 
     @property
@@ -278,6 +283,7 @@ class _StreamBase:
         positions = self.positions
         self._reading.reply_wanted = False
         self._reported = time.monotonic()
+        self._overdue = self._reported + self._interval
         self._pinged = ping  # asked again with the next update that is due
         handled = positions.handled
         yield from self._connector.report(positions.received, handled, reply=ping)
@@ -323,7 +329,8 @@ class _StreamBase:
         del held[:cut]
         self._held_since = time.monotonic()
         for event in batch:
-            self.positions.deliver(event)
+            if type(event) in NOTED:
+                self.positions.deliver(event)
         return batch
 
 
@@ -371,11 +378,12 @@ class Stream(_StreamBase):
     def __next__(self) -> Event:
         if self._held:
             event = self._held.pop(0)
-            self.positions.deliver(event)
+            self._reading.positions.deliver(event)
             return event
         for next_event in self._source:
             if next_event is not None:
-                self.positions.deliver(next_event)
+                if type(next_event) in NOTED:
+                    self._reading.positions.deliver(next_event)
                 return next_event
         raise StopIteration
 
@@ -409,9 +417,10 @@ class Stream(_StreamBase):
             for event in self._source:
                 if event is not None:
                     handler(event)
-                    self.positions.deliver(event)
-                    if flush is None:
-                        self.ack()
+                    if type(event) in NOTED:
+                        self.positions.deliver(event)
+                        if flush is None:
+                            self.ack()
                 elif flush is not None and self.positions.unacknowledged:
                     flush()
                     self.ack()
@@ -448,8 +457,10 @@ class Stream(_StreamBase):
             idle = not chunk
             for event in self._reading.events(chunk):
                 yield event
-                if self._over():
+                if self._stopped or self._closed:
                     return
+                if time.monotonic() >= self._overdue:  # the handler takes its time
+                    self._wait(self._status(), _TICK)
             yield None
 
     def _wait(self, generator: PQGen[T], tick: float) -> T:
@@ -497,11 +508,12 @@ class AsyncStream(_StreamBase):
     async def __anext__(self) -> Event:
         if self._held:
             event = self._held.pop(0)
-            self.positions.deliver(event)
+            self._reading.positions.deliver(event)
             return event
         async for next_event in self._source:
             if next_event is not None:
-                self.positions.deliver(next_event)
+                if type(next_event) in NOTED:
+                    self._reading.positions.deliver(next_event)
                 return next_event
         raise StopAsyncIteration
 
@@ -527,9 +539,10 @@ class AsyncStream(_StreamBase):
             async for event in self._source:
                 if event is not None:
                     await _finished(handler(event))
-                    self.positions.deliver(event)
-                    if flush is None:
-                        self.ack()
+                    if type(event) in NOTED:
+                        self.positions.deliver(event)
+                        if flush is None:
+                            self.ack()
                 elif flush is not None and self.positions.unacknowledged:
                     await _finished(flush())
                     self.ack()
@@ -566,8 +579,10 @@ class AsyncStream(_StreamBase):
             idle = not chunk
             for event in self._reading.events(chunk):
                 yield event
-                if self._over():
+                if self._stopped or self._closed:
                     return
+                if time.monotonic() >= self._overdue:  # the handler takes its time
+                    await self._wait(self._status(), _TICK)
             yield None
 
     async def _wait(self, generator: PQGen[T], tick: float) -> T:
