@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -176,3 +177,40 @@ def test_all_protocols_give_the_same_events(any_database: Database, tmp_path: Pa
     assert len(seen[0]) > 2000
     for mode, events in zip(modes, seen, strict=True):
         assert events == seen[0], mode
+
+
+def test_both_decoders_refuse_a_damaged_capture_alike(database: Database, tmp_path: Path) -> None:
+    """The same output before the damage, and the same error at it."""
+    whole = tmp_path / "whole"
+    record(database, whole, streaming="on", binary=True)
+    payloads = list(read_capture(whole))
+    random = Random(20261122)
+    refused = 0
+    for _ in range(8):
+        damaged = tmp_path / "damaged"
+        victim = random.randrange(len(payloads))
+        payload = bytearray(payloads[victim])
+        if len(payload) > 26 and random.random() < 0.8:
+            payload[random.randrange(25, len(payload))] ^= 1 << random.randrange(8)
+        else:
+            del payload[random.randrange(len(payload)) :]
+        damaged.unlink(missing_ok=True)
+        with CaptureWriter(damaged) as capture:
+            for index, original in enumerate(payloads):
+                capture.write(payload if index == victim else original)
+        outcomes = [
+            subprocess.run(
+                [sys.executable, "-m", "pgstream", "replay", str(damaged), "--format", "json"],
+                env=os.environ | {"PGSTREAM_IMPL": implementation},
+                capture_output=True,
+                check=False,
+            )
+            for implementation in ("cython", "python")
+        ]
+        one, other = [(done.returncode, done.stdout, done.stderr) for done in outcomes]
+        assert one == other
+        assert one[0] in (0, 1), one[2]
+        refused += one[0]
+        assert (one[0] == 1) == bool(one[2]), one[2]
+        assert b"Traceback" not in one[2]
+    assert refused
