@@ -71,15 +71,15 @@ class ConsoleHandler:
                 for relation in event.relations:
                     self._write("TRUNCATE", f"{_place(relation, event)} {flags}")
             case LogicalMessage():
-                place = f"prefix={encode_str(event.prefix)} lsn={event.lsn}{_gid(event.gid)}"
+                place = f"prefix={encode_str(event.prefix)} lsn={event.lsn!s}{_gid(event.gid)}"
                 if not event.transactional:
                     place += " transactional=false"
                 self._write("MESSAGE", place)
                 self._stream.write(f"content={_shown(encode_content(event))}\n")
             case CommitPrepared():
-                self._write("COMMIT PREPARED", f"lsn={event.commit_lsn}{_gid(event.gid)}")
+                self._write("COMMIT PREPARED", f"lsn={event.commit_lsn!s}{_gid(event.gid)}")
             case RollbackPrepared():
-                self._write("ROLLBACK PREPARED", f"lsn={event.end_lsn}{_gid(event.gid)}")
+                self._write("ROLLBACK PREPARED", f"lsn={event.end_lsn!s}{_gid(event.gid)}")
 
     def flush(self) -> None:
         """Flush the stream."""
@@ -107,7 +107,7 @@ class ConsoleHandler:
 
 def _place(relation: Relation, event: Insert | Update | Delete | Truncate) -> str:
     return (
-        f"table={_name(relation.schema)}.{_name(relation.table)} lsn={event.lsn}{_gid(event.gid)}"
+        f"table={_name(relation.schema)}.{_name(relation.table)} lsn={event.lsn!s}{_gid(event.gid)}"
     )
 
 

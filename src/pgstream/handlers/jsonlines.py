@@ -72,14 +72,14 @@ class JSONLinesHandler:
                 self._write("message", None, event, said)
             case CommitPrepared():
                 self._stream.write(
-                    f'{{"op":"commit_prepared","commit_lsn":"{event.commit_lsn}"'
+                    f'{{"op":"commit_prepared","commit_lsn":"{event.commit_lsn!s}"'
                     f',"xid":{event.xid},"commit_time":{encode_time(event.commit_time)}'
                     f',"gid":{encode_str(event.gid)}}}\n'
                 )
             case RollbackPrepared():
                 self._stream.write(
-                    f'{{"op":"rollback_prepared","prepare_end_lsn":"{event.prepare_end_lsn}"'
-                    f',"end_lsn":"{event.end_lsn}","xid":{event.xid}'
+                    f'{{"op":"rollback_prepared","prepare_end_lsn":"{event.prepare_end_lsn!s}"'
+                    f',"end_lsn":"{event.end_lsn!s}","xid":{event.xid}'
                     f',"prepare_time":{encode_time(event.prepare_time)}'
                     f',"rollback_time":{encode_time(event.rollback_time)}'
                     f',"gid":{encode_str(event.gid)}}}\n'
@@ -116,7 +116,7 @@ class JSONLinesHandler:
         xid = "" if event.xid is None else f',"xid":{event.xid}'
         gid = "" if event.gid is None else f',"gid":{encode_str(event.gid)}'
         self._stream.write(
-            f'{{"op":"{op}"{table},"lsn":"{event.lsn}"{commit_lsn}{place}{xid}{commit_time}{gid}'
+            f'{{"op":"{op}"{table},"lsn":"{event.lsn!s}"{commit_lsn}{place}{xid}{commit_time}{gid}'
             f"{rest}}}\n"
         )
 
@@ -134,7 +134,7 @@ class JSONLinesHandler:
         if lsn is not self._commit_lsn or moment is not self._commit_time:
             self._commit_lsn, self._commit_time = lsn, moment
             self._commit = (
-                "" if lsn is None else f',"commit_lsn":"{lsn}"',
+                "" if lsn is None else f',"commit_lsn":"{lsn!s}"',
                 "" if moment is None else f',"commit_time":{encode_time(moment)}',
             )
         return self._commit

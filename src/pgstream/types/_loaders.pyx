@@ -162,6 +162,15 @@ cdef object float8_binary(Loader loader, const unsigned char *data, Py_ssize_t s
 
 
 cdef object numeric_text(Loader loader, const unsigned char *data, Py_ssize_t size):
+    cdef Py_ssize_t at = size > 0 and data[0] == c"-"
+    cdef Py_ssize_t first = at, point = -1
+    while at < size and (c"0" <= data[at] <= c"9" or (data[at] == c"." and point < 0)):
+        if data[at] == c".":
+            point = at
+        at += 1
+    if at < size or at == first or point == first or point == size - 1:
+        # NaN, an infinity, or no number; all of them rare.
+        return numbers.numeric_text(PyBytes_FromStringAndSize(<const char *>data, size))
     return _Decimal(PyUnicode_DecodeASCII(<const char *>data, size, NULL))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from decimal import Decimal
 from math import copysign, inf
@@ -21,6 +22,7 @@ _numeric_header = struct.Struct(">HhHH")
 _FLOAT4_MIN_NORMAL: Final = 2.0**-126
 _FLOAT4_MAX: Final = 0x7F7FFFFF  # as bits
 
+_NUMERIC_TEXT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?|NaN|-?Infinity")
 _NUMERIC_SPECIAL: Final = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 
 
@@ -123,7 +125,10 @@ def float8_binary(raw: bytes) -> float:
 
 def numeric_text(raw: bytes) -> Decimal:
     """Decimal digits, the scale kept, or NaN, ±Infinity."""
-    return Decimal(raw.decode("ascii"))
+    # Decimal would take more, and where its context says so, turn the rest into NaN.
+    if not _NUMERIC_TEXT.fullmatch(raw):
+        raise ValueError("not a number")
+    return Decimal(raw.decode())
 
 
 def numeric_binary(raw: bytes) -> Decimal:
