@@ -19,14 +19,16 @@ modules = {
     "pgstream._decode": ("src/pgstream/_decode.pyx", "-O3"),
 }
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(name, [source], optional=not required, extra_compile_args=[optimise])
-            for name, (source, optimise) in modules.items()
-        ],
-        build_dir="build",
-        include_path=["src"],
-        compiler_directives={"language_level": 3},
-    ),
+extensions = cythonize(
+    [
+        Extension(name, [source], extra_compile_args=[optimise])
+        for name, (source, optimise) in modules.items()
+    ],
+    build_dir="build",
+    include_path=["src"],
+    compiler_directives={"language_level": 3},
 )
+for extension in extensions:  # cythonize makes extensions of its own, without this
+    extension.optional = not required
+
+setup(ext_modules=extensions)

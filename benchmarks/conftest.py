@@ -22,7 +22,7 @@ INSERT INTO wide SELECT g, g % 1000, 'name of ' || g, g * 1.25, CASE WHEN g % 3 
     ARRAY[g, g + 1, g + 2] FROM generate_series(1, {ROWS}) g;
 """
 
-MIXED = f"""
+MIXED = """
 CREATE TABLE accounts (aid int PRIMARY KEY, bid int, balance int, filler char(84));
 CREATE TABLE tellers (tid int PRIMARY KEY, bid int, balance int);
 CREATE TABLE history (tid int, bid int, aid int, delta int, at timestamp);
@@ -37,7 +37,8 @@ INSERT INTO history VALUES (1 + {i} % 10, 1, 1 + {i} % 1000, {i}, now()::timesta
 
 
 def pytest_report_header() -> str:
-    return f"pgstream {pgstream.__version__}, psycopg {psycopg.__version__}, libpq {psycopg.pq.version()}"
+    versions = f"psycopg {psycopg.__version__}, libpq {psycopg.pq.version()}"
+    return f"pgstream {pgstream.__version__}, {versions}"
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def test_the_tables_are_rebuilt(
     with any_database.connect() as connection:
         version = connection.info.server_version // 10000
         if version < oldest:
-            with pytest.raises(pgstream.PgstreamError, match="needs PostgreSQL 1[56]"):
+            with pytest.raises(pgstream.PgstreamError, match=r"needs PostgreSQL 1[56]"):
                 pgstream.connect(any_database.dsn, **options)
             return
         file = tmp_path / "stream"

@@ -45,7 +45,8 @@ def open_stream(database: Database, **options: Any) -> Stream:
 
 def flushed(database: Database) -> LSN:
     rows = database.execute(
-        f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'slot_{database.name}'"
+        "SELECT confirmed_flush_lsn FROM pg_replication_slots"
+        f" WHERE slot_name = 'slot_{database.name}'"
     )
     return LSN(rows[0][0])
 
@@ -177,7 +178,16 @@ def test_batches_hold_whole_transactions_where_they_fit(shop: Database) -> None:
         batches = list(stream.batches(max_events=10, max_seconds=60))
     assert [len(batch) for batch in batches] == [10, 10, 10, 10, 5]
     assert [ids(batch) for batch in batches[:1]] == [[0, 1, 2, 10, 11, 12]]
-    assert ids(sum(batches, [])) == [0, 1, 2, 10, 11, 12, *range(20, 50), 60]
+    assert ids([event for batch in batches for event in batch]) == [
+        0,
+        1,
+        2,
+        10,
+        11,
+        12,
+        *range(20, 50),
+        60,
+    ]
 
 
 def test_a_batch_in_parts_counts_with_its_last_part(shop: Database) -> None:
@@ -427,10 +437,11 @@ def test_odd_session_settings_change_nothing(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.execute(
-        "CREATE TABLE v (id int PRIMARY KEY, at timestamptz, d date, f float8, b bytea, i interval);"
+        "CREATE TABLE v (id int PRIMARY KEY, at timestamptz, d date, f float8, b bytea,"
+        " i interval);"
         "ALTER PUBLICATION pgstream_pub ADD TABLE v;"
-        "INSERT INTO v VALUES (1, '2026-01-02 03:04:05.678+05:30', '2026-01-02', 0.1 + 0.2::float8,"
-        " '\\x00ff5c', '1 year 2 days 3.5 s')"
+        "INSERT INTO v VALUES (1, '2026-01-02 03:04:05.678+05:30', '2026-01-02',"
+        " 0.1 + 0.2::float8, '\\x00ff5c', '1 year 2 days 3.5 s')"
     )
 
     def row() -> Any:

@@ -57,7 +57,7 @@ def run(database: Database, *, two_phase: bool) -> None:
         one.execute("UPDATE codes SET value = 20 WHERE code = 'b'")
         one.execute("DELETE FROM codes WHERE code = 'c'")
         one.execute("INSERT INTO nothing DEFAULT VALUES")
-        one.execute("INSERT INTO \"odd \"\"schema, A\".\"order\" VALUES (1, 'ü€😀'), (2, '')")
+        one.execute('INSERT INTO "odd ""schema, A"."order" VALUES (1, \'ü€😀\'), (2, \'\')')
         one.execute("INSERT INTO evolving VALUES (1, 1, 'one'), (2, 2, 'two')")
         one.execute("ALTER TABLE evolving ADD COLUMN c numeric")
         one.execute("UPDATE evolving SET c = 1.25 WHERE id = 1")
@@ -117,9 +117,7 @@ def _prepared(one: psycopg.Connection[tuple[object, ...]]) -> None:
         one.execute(end)
 
 
-def _insert(
-    connection: psycopg.Connection[tuple[object, ...]], start: int, rows: int
-) -> None:
+def _insert(connection: psycopg.Connection[tuple[object, ...]], start: int, rows: int) -> None:
     connection.execute(
         "INSERT INTO accounts (id, name, balance) SELECT %s + g, repeat('s', 200), g"
         " FROM generate_series(0, %s) g",

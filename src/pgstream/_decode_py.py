@@ -256,8 +256,12 @@ class Decoder:
         Raises:
             ProtocolError: if it is malformed. The decoder is then as it was before.
         """
-        data = payload if type(payload) is bytes else memoryview(payload).tobytes()
-        return decode_payload(self, Reader(data))
+        if type(payload) is not bytes:
+            view = memoryview(payload)
+            if not view.c_contiguous:
+                raise BufferError("a payload must be contiguous")
+            payload = view.tobytes()
+        return decode_payload(self, Reader(payload))
 
     def decode_many(self, payloads: Iterable[Payload]) -> list[Message | Keepalive]:
         """Decode payloads in order; those that hold nothing are left out.

@@ -335,7 +335,7 @@ class Connector:
 
     def _lost(self, reason: str) -> NoReturn:
         raise ConnectionLost(
-            f"lost the connection to the server: {self.config.redact(reason)}",
+            f"lost the connection to the server: {self.config.redact(' '.join(reason.split()))}",
             "start again: it goes on after the last acknowledged transaction",
         ) from None
 

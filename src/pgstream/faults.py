@@ -86,7 +86,8 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         return ServerError(
             text, "drop a slot (pgstream slot list), or raise max_replication_slots and restart"
         )
-    if state in ("55000", "58P01"):  # the slot was invalidated, or its WAL has gone
+    if state == "58P01" or (state == "55000" and config.slot in text):
+        # Its WAL has gone, or the server has invalidated it.
         return SlotLost(text, "pgstream doctor says how the slot stands")
     if state.startswith(("57P", "08")) or not state:
         return ConnectionLost(text, "start again when the server is back")

@@ -1,0 +1,13 @@
+"""The command line.
+
+``main``      what the command ``pgstream`` calls: exit codes and error messages
+``options``   options that commands share
+``signals``   ctrl-C and SIGTERM
+``output``    where events are shown
+``streams``   ``run``, ``record``, ``replay``, ``demo``
+``admin``     ``doctor``, ``slot``
+"""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,143 @@
+"""Where events are shown: standard output or a file, as text or as JSON Lines."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+from collections.abc import Collection
+from types import TracebackType
+from typing import Literal, Self, TextIO
+
+from ..config import Table
+from ..errors import PgstreamError
+from ..handlers import ConsoleHandler, JSONLinesHandler
+from ..messages import Delete, Event, Insert, Truncate, Update
+
+Format = Literal["text", "json"]
+
+
+class Output:
+    """A handler that shows events; a context manager that closes what it opened.
+
+    A file is on the disk when :meth:`flush` returns. One that others read from a pipe
+    is not: what they make of it is theirs.
+
+    Args:
+        path: A file, or ``None`` or ``"-"`` for standard output.
+        append: Whether a file that is there is kept, and added to.
+        output_format: ``"text"`` or ``"json"``.
+        tables: Rows of other tables are left out; empty for all tables.
+
+    Raises:
+        PgstreamError: if the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        *,
+        append: bool,
+        output_format: Format,
+        tables: Collection[Table] = (),
+    ) -> None:
+        self._tables = frozenset(tables)
+        self._name = "standard output" if path in (None, "-") else str(path)
+        try:
+            self._fd = 1 if path is None or path == "-" else _open(path, append)
+            self._durable = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        except OSError as error:
+            raise PgstreamError(f"cannot open {self._name}: {error.strerror}") from error
+        self._stream = open(  # noqa: SIM115
+            self._fd, "w", encoding="utf-8", newline="\n", closefd=self._fd != 1
+        )
+        self._handler = (
+            JSONLinesHandler(self._stream)
+            if output_format == "json"
+            else ConsoleHandler(self._stream, colour=wants_colour(self._stream))
+        )
+
+    def __call__(self, event: Event) -> None:
+        try:
+            if not self._tables:
+                self._handler(event)
+            elif isinstance(event, Truncate):
+                # Each on its own: what stands for a table is its own ordinal.
+                for index, relation in enumerate(event.relations):
+                    if (relation.schema, relation.table) in self._tables:
+                        self._handler(
+                            dataclasses.replace(
+                                event, relations=(relation,), ordinal=event.ordinal + index
+                            )
+                        )
+            elif not isinstance(event, Insert | Update | Delete) or (
+                (event.relation.schema, event.relation.table) in self._tables
+            ):
+                self._handler(event)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+            if self._durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Flush and close. Closing it again does nothing."""
+        if not self._stream.closed:
+            try:
+                self.flush()
+            finally:
+                self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # An error that is on its way says more than one that comes of closing.
+        with contextlib.suppress(PgstreamError) if error else contextlib.nullcontext():
+            self.close()
+
+    def _failed(self, error: OSError) -> PgstreamError:
+        silence(self._fd)
+        if isinstance(error, BrokenPipeError):
+            return OutputClosed(f"the reader of {self._name} went away")
+        return PgstreamError(f"cannot write to {self._name}: {error.strerror}")
+
+
+class OutputClosed(PgstreamError):
+    """Whoever read the output wants no more of it."""
+
+
+def silence(fd: int) -> None:
+    """Let what is still buffered for a file that cannot be written go nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal that shows colours, and the user has not refused them."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _open(path: str, append: bool) -> int:
+    flags = os.O_APPEND if append else os.O_TRUNC
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
+    status = os.fstat(fd)
+    if append and stat.S_ISREG(status.st_mode) and status.st_size:
+        # A line that a crash cut short was not acknowledged, and comes again: on a new line.
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                os.write(fd, b"\n")
+    return fd

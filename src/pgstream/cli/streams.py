@@ -1,0 +1,197 @@
+"""``run``, ``record``, ``replay`` and ``demo``: the commands that show or keep events."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from .. import connect, read_payloads
+from ..capture import CaptureWriter, read_capture
+from ..config import Values, parse_table
+from ..demo import run_demo
+from ..errors import CaptureError
+from ..lsn import LSN
+from ..messages import Event, Payload
+from ..types import JSONText
+from .options import debug_option, format_option, stream_options, values_option
+from .output import Format, Output, OutputClosed, silence, wants_colour
+from .signals import Stopper, stopper
+
+
+@click.command(short_help="Show changes as they are committed.")
+@stream_options
+@format_option
+@values_option
+@click.option(
+    "--output",
+    metavar="FILE",
+    envvar="PGSTREAM_OUTPUT",
+    help="Add the events to this file instead of showing them. They are acknowledged "
+    "once the disk has them.",
+)
+def run(
+    output_format: Format, values: Values, output: str | None, tables: list[str], **settings: Any
+) -> int:
+    """Show changes as they are committed, and acknowledge what was shown."""
+    named = [parse_table(table) for table in tables]
+    with (
+        stopper() as signals,
+        Output(output, append=True, output_format=output_format, tables=named) as shown,
+    ):
+        try:
+            flushed = _follow(signals, shown, values=values, tables=tables, **settings)
+        except OutputClosed:
+            return 0
+    if signals.received is not None:
+        say(f"stopped; the transactions shown are acknowledged, up to {flushed}")
+    return signals.status
+
+
+@click.command(short_help="Keep the stream in a file, for replay.")
+@click.argument("file", type=click.Path(dir_okay=False))
+@stream_options
+@click.option(
+    "--ack",
+    is_flag=True,
+    envvar="PGSTREAM_ACK",
+    help="Acknowledge what the disk has, so that it is not sent again. Without this nothing "
+    "is, and the server keeps its WAL.",
+)
+def record(file: str, ack: bool, **settings: Any) -> int:
+    """Keep the stream, as it stands on the wire, in FILE (- for standard output).
+
+    FILE must not be there yet, or be empty: captures are joined by joining the files. All
+    that the publication has is kept; --tables counts for --create-publication alone.
+    """
+    with stopper() as signals:
+        try:
+            with CaptureWriter(file) as writer:
+                recorder = _Recorder(writer)
+                _follow(signals, recorder if ack else None, tap=recorder.tap, **settings)
+        except CaptureError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                return 0
+            raise
+    say(f"{recorder.messages} messages, {recorder.size} bytes are in {file}")
+    return signals.status
+
+
+@click.command(short_help="Show the changes in a capture file.")
+@click.argument("file", type=click.Path(dir_okay=False))
+@debug_option
+@format_option
+@values_option
+@click.option(
+    "--output",
+    metavar="FILE",
+    envvar="PGSTREAM_OUTPUT",
+    help="Write the events to this file, over what it holds, instead of showing them.",
+)
+def replay(file: str, output_format: Format, values: Values, output: str | None) -> int:
+    """Show the changes in the capture FILE (- for standard input). Needs no server."""
+    with (
+        stopper() as signals,
+        Output(output, append=False, output_format=output_format) as shown,
+    ):
+        try:
+            for event in read_payloads(read_capture(file), values=values, json_loads=JSONText):
+                shown(event)
+            shown.flush()
+        except OutputClosed:
+            return 0
+    return signals.status
+
+
+@click.command(short_help="Show it all on a PostgreSQL of its own.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    envvar="PGSTREAM_SECONDS",
+    help="For how long to show changes.",
+)
+@click.option(
+    "--events",
+    type=click.IntRange(min=1),
+    envvar="PGSTREAM_EVENTS",
+    help="Stop after this many changes.",
+)
+@debug_option
+@format_option
+def demo(seconds: float, events: int | None, output_format: Format) -> int:
+    """Show the changes of a small shop, on a PostgreSQL of its own that is removed again."""
+    out = open(1, "w", encoding="utf-8", newline="\n", closefd=False)  # noqa: SIM115
+    try:
+        run_demo(
+            seconds=seconds,
+            events=events,
+            out=out,
+            err=sys.stderr,
+            output_format=output_format,
+            colour=wants_colour(out),
+        )
+        out.flush()
+    except BrokenPipeError:
+        silence(1)
+    return 0
+
+
+def say(text: str) -> None:
+    """Say something to the person at the terminal."""
+    click.echo(f"pgstream: {text}", err=True)
+
+
+class _Recorder:
+    """Keeps payloads; as a handler it has them on the disk before they are acknowledged."""
+
+    def __init__(self, writer: CaptureWriter) -> None:
+        self.messages = 0
+        self.size = 0
+        self._writer = writer
+
+    def tap(self, payload: Payload) -> None:
+        self._writer.write(payload)
+        self.messages += 1
+        self.size += len(payload)
+
+    def __call__(self, event: Event) -> None:
+        pass  # its payload went through the tap
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+
+def _follow(
+    signals: Stopper,
+    handler: Callable[[Event], object] | None,
+    *,
+    publication: list[str],
+    until_lsn: LSN | None,
+    until_now: bool,
+    **settings: Any,
+) -> LSN:
+    """Read from the server until told to stop; without a handler nothing is acknowledged.
+
+    Returns:
+        The position that the server was told as flushed.
+    """
+    if until_lsn is not None and until_now:
+        raise click.UsageError("Give one of --until-lsn and --until-now, not both.")
+    with connect(
+        publication=publication,
+        until="now" if until_now else until_lsn,
+        json_loads=JSONText,
+        notice=say,
+        **settings,
+    ) as stream:
+        signals.stop = stream.stop
+        if handler is not None:
+            stream.run(handler)
+        else:
+            deque(stream, maxlen=0)
+    return stream.positions.flushed

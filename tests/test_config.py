@@ -1,0 +1,213 @@
+"""Settings: what is taken, what is refused, and that no password gets out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pgstream.config import (
+    Config,
+    check_publication,
+    load_dotenv,
+    parse_table,
+    redact,
+    split_names,
+    unquote,
+)
+from pgstream.errors import ConfigError
+from pgstream.lsn import LSN
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me:s3same@db:5433/shop?replication=database",
+        "postgres://me:s3same@db:5433/shop?replication=true",
+        "host=db port=5433 dbname=shop user=me password=s3same replication=database",
+        "postgresql://me@db:5433/shop?password=s3same",
+    ],
+)
+def test_a_dsn_and_what_may_be_shown_of_it(dsn: str) -> None:
+    config = Config(dsn=dsn)
+    assert conninfo_to_dict(config.conninfo) == {
+        "host": "db",
+        "port": "5433",
+        "dbname": "shop",
+        "user": "me",
+        "password": "s3same",
+    }
+    assert config.safe_dsn == "host=db port=5433 dbname=shop user=me"
+    assert "s3same" not in repr(config)
+    assert config.redact("what about s3same, eh") == "what about ***, eh"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "",
+        "service=shop",
+        "postgresql:///shop?host=/tmp",
+        "postgresql://%2Ftmp/shop",
+        "postgresql://[::1]:5432/shop",
+        "postgresql://a:1,b:2/shop?target_session_attrs=any",
+        "host=@abstract dbname=shop",
+        "postgresql://me:p%40ss%2Fword@db/shop",
+        "host=db password='a b\\'c'",
+    ],
+)
+def test_every_kind_of_dsn(dsn: str) -> None:
+    assert conninfo_to_dict(Config(dsn=dsn).conninfo) == conninfo_to_dict(dsn)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me:s3same@elsewhere@db/shop",
+        "postgresql://me:s3same/x@db/shop",
+        "postgresql://me:12/s3same@db/shop",
+        "postgresql://me:s3same#@db:port/shop",
+        "postgresql://me:s3same@db/shop?schema=public",
+        "postgresql+psycopg2://me:s3same@db/shop",
+        "mysql://me:s3same@db/shop",
+        "me:s3same@db",
+        "password='s3same",
+        "host=db port=s3same",
+        "dbname=postgresql://me:s3same@db/shop",
+        "host=db password=s3same\0",
+    ],
+)
+def test_a_dsn_that_is_refused_is_not_shown(dsn: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(dsn=dsn)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "s3same" not in f"{error} {error.args}"
+        error = error.__cause__ if error.__cause__ or error.__suppress_context__ else None
+    assert caught.value.hint
+
+
+def test_redact_knows_every_form_of_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "from the environment")
+    dsn = "postgresql://me:p%40ss%2fword@db/shop?sslpassword=keykey"
+    text = "p@ss/word p%40ss%2Fword p%40ss%2fword keykey from the environment, and no more"
+    assert redact(dsn, text) == "*** *** *** *** ***, and no more"
+    assert redact("not a dsn", "I said: not a dsn") == "I said: ***"
+    monkeypatch.delenv("PGPASSWORD")
+    assert redact("host=db", "nothing to hide") == "nothing to hide"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"slot": ""}, "replication slot"),
+        ({"slot": "has space"}, "replication slot"),
+        ({"slot": "newline\n"}, "replication slot"),
+        ({"slot": "a" * 64}, "replication slot"),
+        ({"publication": []}, "no publication"),
+        ({"publication": ""}, "publication"),
+        ({"publication": "a\0b"}, "publication"),
+        ({"publication": ["fine", "ü" * 32]}, "publication"),
+        ({"tables": ["a.b.c"]}, "name of a table"),
+        ({"tables": ["x" * 64]}, "name of a table"),
+        ({"streaming": "sometimes"}, "streaming is 'sometimes'"),
+        ({"values": "bytes"}, "values is 'bytes'"),
+        ({"binary": True, "values": "text"}, "binary transfer"),
+        ({"until": "0/1"}, "until is '0/1'"),
+        ({"until": 5}, "until is 5"),
+        ({"status_interval": 0}, "status_interval is 0"),
+        ({"status_interval": float("nan")}, "status_interval is nan"),
+        ({"memory_limit": -1}, "memory_limit is -1"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(**settings)
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_settings_that_can_be() -> None:
+    config = Config(
+        slot="a_1" + "x" * 60,
+        publication=["Odd, one", "ü" * 31, "Odd, one"],
+        tables=["a", "b.a", '"x.y"."a""b"', "public.a"],
+        until=LSN(5),
+        status_interval=0.1,
+        memory_limit=0,
+    )
+    assert config.publications == ("Odd, one", "ü" * 31)
+    assert config.table_names == (("public", "a"), ("b", "a"), ("x.y", 'a"b'))
+    assert Config(publication="a,b", until="now").publications == ("a,b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("users", ("public", "users")),
+        ("Shop.Users", ("Shop", "Users")),
+        ('"Shop"."Users"', ("Shop", "Users")),
+        ('shop."a.b,c ""d"""', ("shop", 'a.b,c "d"')),
+        ('"."', ("public", ".")),
+        ("schéma.täble", ("schéma", "täble")),
+        ("", None),
+        (".", None),
+        ("a.", None),
+        (".a", None),
+        ("a b", None),
+        ('"a', None),
+        ('""', None),
+        ('a"b"', None),
+        ('"a"b', None),
+        ("a,b", None),
+    ],
+)
+def test_names_of_tables(text: str, expected: tuple[str, str] | None) -> None:
+    if expected is None:
+        with pytest.raises(ConfigError, match="not the name of a table"):
+            parse_table(text)
+    else:
+        assert parse_table(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("a", ["a"]),
+        (" a , b,,c ", ["a", "b", "c"]),
+        ('"a,b".c, d', ['"a,b".c', "d"]),
+        ('"a"",b",c', ['"a"",b"', "c"]),
+        ('"unclosed,c', ['"unclosed', "c"]),
+    ],
+)
+def test_lists_of_names(text: str, expected: list[str]) -> None:
+    assert split_names(text) == expected
+
+
+def test_unquote() -> None:
+    assert [unquote(name) for name in ("a", '"a"', '"a""b"', 'a"', '""', '"')] == [
+        *("a", "a", 'a"b', 'a"', '""', '"')
+    ]
+
+
+def test_a_publication_may_have_63_bytes() -> None:
+    check_publication("x" * 63)
+    with pytest.raises(ConfigError):
+        check_publication("x" * 64)
+
+
+def test_dotenv_fills_in_what_the_environment_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("PGSTREAM_TEST_A", "PGSTREAM_TEST_B")
+    (tmp_path / ".env").write_text("".join(f"{name}=dotenv\n" for name in names))
+    monkeypatch.setenv(names[0], "environment")
+    monkeypatch.setenv(names[1], "")  # so that it is put back afterwards
+    monkeypatch.delenv(names[1])
+    load_dotenv(tmp_path)
+    assert [os.environ[name] for name in names] == ["environment", "dotenv"]
+    load_dotenv(tmp_path / "nowhere")

@@ -1,0 +1,396 @@
+"""The doctor's findings, on servers with and without each ailment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import pgstream
+import servers
+from conftest import not_available
+from pgstream.config import Config
+from pgstream.doctor import Finding, examine
+from pgstream.embedded import Server
+from servers import Database
+
+HEALTHY = """
+    CREATE TABLE users (id int PRIMARY KEY);
+    CREATE PUBLICATION pgstream_pub FOR TABLE users;
+"""
+
+
+def config_of(database: Database, **settings: Any) -> Config:
+    return Config(**{"dsn": database.dsn, "slot": database.name} | settings)
+
+
+def findings(database: Database, **settings: Any) -> list[Finding]:
+    return list(examine(config_of(database, **settings)))
+
+
+def create_slot(database: Database, plugin: str = "pgoutput") -> None:
+    database.execute(f"SELECT pg_create_logical_replication_slot('{database.name}', '{plugin}')")
+
+
+def one(found: list[Finding], text: str) -> Finding:
+    """Return the one finding with this text in it."""
+    [finding] = [finding for finding in found if text in finding.text]
+    return finding
+
+
+def texts(found: list[Finding]) -> str:
+    return "\n".join(finding.text for finding in found)
+
+
+@pytest.fixture
+def healthy(database: Database) -> Database:
+    database.execute(HEALTHY)
+    create_slot(database)
+    return database
+
+
+def test_a_healthy_set_up_on_every_version(any_database: Database) -> None:
+    any_database.execute(HEALTHY)
+    create_slot(any_database)
+    found = findings(any_database)
+    worse = [finding for finding in found if finding.level != "ok"]
+    # The one thing that no server has by default.
+    assert worse == [one(found, "max_slot_wal_keep_size is unlimited")]
+    assert worse[0].fix == (
+        "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf();"
+    )
+    [(number,)] = any_database.execute("SELECT current_setting('server_version')")
+    assert f"PostgreSQL {number}, database {any_database.name}, role postgres" in texts(found)
+    assert one(found, "publication pgstream_pub").text.endswith("has public.users")
+    assert one(found, "wal_level").text == "wal_level is logical"
+    assert f"slot {any_database.name} is not being read" in texts(found)
+
+
+def test_every_ailment_on_every_version(any_database: Database) -> None:
+    """The queries of all checks run on all versions, whatever they find."""
+    create_slot(any_database)
+    any_database.execute(
+        """
+        CREATE TABLE bare (x int);
+        CREATE UNLOGGED TABLE fleeting (id int PRIMARY KEY);
+        CREATE TABLE parts (id int NOT NULL) PARTITION BY RANGE (id);
+        CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (9);
+        CREATE PUBLICATION late FOR TABLE parts WITH (publish_via_partition_root = true);
+        CREATE PUBLICATION everything FOR ALL TABLES;
+        """
+    )
+    any_database.execute("BEGIN; INSERT INTO bare VALUES (1); PREPARE TRANSACTION 'it''s'")
+    found = findings(any_database, publication=["late", "everything", "missing"])
+    assert "could not be looked at" not in texts(found)
+    assert [finding.fix for finding in found if finding.level == "problem"] == [
+        'CREATE PUBLICATION "missing" FOR ALL TABLES;',
+        'ALTER TABLE "public"."bare" REPLICA IDENTITY FULL;  -- or give it a primary key',
+        'ALTER TABLE "public"."part" REPLICA IDENTITY FULL;  -- or give it a primary key',
+    ]
+    assert one(found, "fleeting is unlogged").fix == 'ALTER TABLE "public"."fleeting" SET LOGGED;'
+    prepared = one(found, "the prepared transaction 'it''s'")
+    assert prepared.level == "warning"
+    assert prepared.fix.startswith("COMMIT PREPARED 'it''s';")
+    [(silent,)] = any_database.execute(
+        "SELECT current_setting('server_version_num')::int >= 180000"
+    )
+    for name in ("late", "everything"):
+        late = one(found, f"publication {name} may have been created or altered after")
+        assert late.level == "warning"
+        assert ("left out" in late.text) == silent
+
+
+def test_fixes_can_be_pasted(database: Database) -> None:
+    """What is offered as SQL is SQL, and cures."""
+    database.execute(
+        'CREATE TABLE "odd "" one" (x int); CREATE UNLOGGED TABLE u (id int PRIMARY KEY)'
+    )
+    for _ in range(3):
+        found = findings(database)
+        for finding in found:
+            if finding.fix.startswith(("CREATE PUBLICATION", "ALTER TABLE")):
+                database.execute(finding.fix)
+    levels = {finding.level for finding in findings(database) if "slot" not in finding.text}
+    assert levels == {"ok"}
+
+
+# The server
+
+
+def test_unreachable(healthy: Database) -> None:
+    dsn = make_conninfo(healthy.tcp_dsn, password="s3same")
+    [finding] = findings(healthy, dsn=dsn)
+    assert finding.level == "problem"
+    assert "password authentication failed" in finding.text
+    assert "s3same" not in finding.text + finding.fix
+    assert finding.fix.startswith("pg_isready --dbname='host=127.0.0.1 port=")
+
+
+def test_a_role_that_may_not_replicate(healthy: Database) -> None:
+    role = f"{healthy.name}_reader"
+    healthy.execute(f"CREATE ROLE {role} LOGIN")
+    dsn = make_conninfo(healthy.dsn, user=role)
+    try:
+        finding = one(findings(healthy, dsn=dsn), "may not replicate")
+        assert (finding.level, finding.fix) == ("problem", f'ALTER ROLE "{role}" REPLICATION;')
+        healthy.execute(finding.fix)
+        assert one(findings(healthy, dsn=dsn), "may replicate").level == "ok"
+    finally:
+        healthy.execute(f"DROP ROLE {role}")
+
+
+def test_a_check_that_cannot_be_made_does_not_stop_the_others(healthy: Database) -> None:
+    role = f"{healthy.name}_reader"
+    healthy.execute(
+        f"CREATE ROLE {role} LOGIN REPLICATION; "
+        "REVOKE SELECT ON pg_catalog.pg_prepared_xacts FROM public"
+    )
+    try:
+        found = findings(healthy, dsn=make_conninfo(healthy.dsn, user=role))
+        finding = one(found, "prepared transactions could not be looked at: permission denied")
+        assert finding.level == "warning"
+        assert one(found, "each published table has a replica identity").level == "ok"
+    finally:
+        healthy.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text", "level"),
+    [
+        ("wal_sender_timeout", "0", "wal_sender_timeout is 0:", "warning"),
+        ("wal_sender_timeout", "5s", "wal_sender_timeout is 5s: less than 20 s", "warning"),
+        ("wal_sender_timeout", "2min", "wal_sender_timeout is 2min", "ok"),
+    ],
+)
+def test_timeouts(healthy: Database, name: str, value: str, text: str, level: str) -> None:
+    healthy.execute(f"ALTER DATABASE {healthy.name} SET {name} = '{value}'")
+    assert one(findings(healthy), text).level == level
+
+
+@pytest.fixture(scope="module")
+def sick_server() -> Iterator[Server]:
+    """A server with little room."""
+    settings = {
+        "max_replication_slots": "1",
+        "max_wal_senders": "1",
+        "max_slot_wal_keep_size": "1MB",
+        "min_wal_size": "32MB",
+        "max_wal_size": "32MB",
+        "idle_replication_slot_timeout": "10d",
+    }
+    try:
+        installation = servers.installation(18)
+    except servers.Unavailable as error:
+        not_available(str(error))
+    with Server(installation, settings=settings) as server:
+        yield server
+
+
+def test_no_room_and_a_lost_slot(sick_server: Server) -> None:
+    config = Config(dsn=sick_server.dsn(), slot="mine")
+
+    def found(**changes: Any) -> list[Finding]:
+        return list(examine(replace(config, **changes)))
+
+    with psycopg.connect(sick_server.dsn(), autocommit=True) as connection:
+        assert one(found(), "max_slot_wal_keep_size is 1MB").level == "ok"
+        assert one(found(), "idle_replication_slot_timeout is 10d").level == "warning"
+        assert one(found(), "0 of 1 replication slots").level == "ok"
+        missing = one(found(), "slot mine is not there yet")
+        assert (missing.level, missing.fix) == ("warning", "pgstream slot create mine")
+
+        connection.execute("SELECT pg_create_logical_replication_slot('mine', 'pgoutput')")
+        assert one(found(), "1 of 1 replication slots").level == "ok"
+        full = one(found(slot="another"), "1 of 1 replication slots")
+        assert full.level == "problem"
+        assert full.fix.startswith("ALTER SYSTEM SET max_replication_slots = 11;")
+
+        with psycopg.connect(make_conninfo(sick_server.dsn(), replication="database")):
+            full = one(found(), "1 of 1 WAL senders")
+            assert full.level == "problem"
+            assert full.fix.startswith("ALTER SYSTEM SET max_wal_senders = 11;")
+
+        for _ in range(4):
+            connection.execute("SELECT pg_logical_emit_message(false, '', 'x')")
+            connection.execute("SELECT pg_switch_wal()")
+        connection.execute("CHECKPOINT")
+        lost = one(found(), "slot mine is lost (wal_removed)")
+        assert lost.level == "problem"
+        assert lost.fix.startswith("pgstream slot drop mine && pgstream slot create mine  #")
+
+
+def test_wal_level(sick_server: Server) -> None:
+    with Server(sick_server.installation, settings={"wal_level": "replica"}) as server:
+        finding = one(list(examine(Config(dsn=server.dsn()))), "wal_level is replica")
+    assert finding.level == "problem"
+    assert finding.fix.startswith("ALTER SYSTEM SET wal_level = 'logical';")
+
+
+# The slot
+
+
+def test_a_slot_with_another_plugin(database: Database) -> None:
+    database.execute(HEALTHY)
+    try:
+        create_slot(database, "test_decoding")
+    except psycopg.errors.UndefinedFile:
+        not_available("the server has no other plugin")
+    finding = one(findings(database), "has another output plugin than pgoutput: test_decoding")
+    assert finding.level == "problem"
+
+
+def test_a_physical_slot(database: Database) -> None:
+    database.execute(f"SELECT pg_create_physical_replication_slot('{database.name}')")
+    try:
+        finding = one(findings(database), "none, it is a physical slot")
+        assert finding.level == "problem"
+    finally:
+        database.execute(f"SELECT pg_drop_replication_slot('{database.name}')")
+
+
+def test_a_slot_of_another_database(healthy: Database) -> None:
+    dsn = make_conninfo(healthy.dsn, dbname="postgres")
+    finding = one(findings(healthy, dsn=dsn), "belongs to the database")
+    assert finding.level == "problem"
+    assert f"belongs to the database {healthy.name}, not to postgres" in finding.text
+
+
+def test_a_slot_that_is_being_read(healthy: Database) -> None:
+    with pgstream.connect(healthy.dsn, slot=healthy.name):
+        finding = one(findings(healthy), "is being read by the server process")
+        [(pid,)] = healthy.execute(
+            f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{healthy.name}'"
+        )
+    assert finding.level == "ok"
+    assert f"process {pid}, " in finding.text
+
+
+def test_a_prepared_transaction_blocks_a_slot_that_is_missing(database: Database) -> None:
+    database.execute(HEALTHY)
+    database.execute("BEGIN; INSERT INTO users VALUES (1); PREPARE TRANSACTION 'forgotten'")
+    finding = one(findings(database), "the prepared transaction 'forgotten'")
+    assert finding.level == "problem"
+    assert "a slot cannot be created before it ends" in finding.text
+    database.execute(finding.fix)
+    assert "forgotten" not in texts(findings(database))
+
+
+# The publication
+
+
+def test_a_publication_that_is_older_than_the_slot_is_not_suspected(healthy: Database) -> None:
+    assert "may have been" not in texts(findings(healthy))
+    healthy.execute("ALTER PUBLICATION pgstream_pub SET (publish = 'insert, update')")
+    finding = one(findings(healthy), "may have been created or altered")
+    assert finding.level == "warning"
+    assert finding.fix.startswith(f"pgstream slot drop {healthy.name} && pgstream slot create")
+    assert "does not publish delete and truncate" in texts(findings(healthy))
+
+
+def test_tables_that_were_added_after_the_slot_was_created(healthy: Database) -> None:
+    healthy.execute("CREATE TABLE more (id int PRIMARY KEY)")
+    healthy.execute("ALTER PUBLICATION pgstream_pub ADD TABLE more")
+    finding = one(findings(healthy), "tables may have been added to publication pgstream_pub")
+    assert (finding.level, finding.fix) == ("warning", "")
+
+
+def test_schemas_that_were_added_after_the_slot_was_created(healthy: Database) -> None:
+    healthy.execute("ALTER PUBLICATION pgstream_pub ADD TABLES IN SCHEMA public")
+    assert one(findings(healthy), "tables may have been added").level == "warning"
+
+
+def test_the_suspicion_ends_when_the_slot_has_moved_on(healthy: Database) -> None:
+    healthy.execute("CREATE TABLE more (id int PRIMARY KEY)")
+    healthy.execute("ALTER PUBLICATION pgstream_pub ADD TABLE more")
+    deadline = time.monotonic() + 60
+    while "may have been" in texts(findings(healthy)):
+        assert time.monotonic() < deadline
+        # The slot's oldest transaction moves with what the server logs at a checkpoint.
+        healthy.execute("CHECKPOINT")
+        healthy.execute("INSERT INTO users VALUES ((SELECT count(*) FROM users))")
+        with pgstream.connect(healthy.dsn, slot=healthy.name, until="now") as stream:
+            for _ in stream:
+                stream.ack()
+
+
+def test_many_tables_are_not_all_named(database: Database) -> None:
+    for number in range(14):
+        database.execute(f"CREATE TABLE t{number:02d} (id int PRIMARY KEY)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    finding = one(findings(database), "publication pgstream_pub has all tables")
+    assert finding.text.endswith("public.t08, public.t09, and 4 more)")
+
+
+def test_a_publication_without_tables(database: Database) -> None:
+    database.execute("CREATE PUBLICATION pgstream_pub")
+    finding = one(findings(database), "publication pgstream_pub has no table")
+    assert (finding.level, finding.fix) == (
+        "warning",
+        'ALTER PUBLICATION "pgstream_pub" ADD TABLE schema.table;',
+    )
+
+
+IDENTITIES: dict[str, tuple[str, bool]] = {
+    "primary key": ("CREATE TABLE t (id int PRIMARY KEY)", True),
+    "none": ("CREATE TABLE t (id int)", False),
+    "full": ("CREATE TABLE t (id int); ALTER TABLE t REPLICA IDENTITY FULL", True),
+    "nothing": (
+        "CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t REPLICA IDENTITY NOTHING",
+        False,
+    ),
+    "index": (
+        "CREATE TABLE t (id int NOT NULL UNIQUE); "
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_id_key",
+        True,
+    ),
+    "dropped index": (
+        "CREATE TABLE t (id int NOT NULL UNIQUE); "
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_id_key; "
+        "ALTER TABLE t DROP CONSTRAINT t_id_key",
+        False,
+    ),
+    "deferrable primary key": ("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)", False),
+    "partitioned": (
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); "
+        "CREATE TABLE part PARTITION OF t DEFAULT",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("root", [False, True])
+@pytest.mark.parametrize(("statements", "identified"), IDENTITIES.values(), ids=IDENTITIES)
+def test_replica_identities_are_judged_as_the_server_does(
+    database: Database, statements: str, identified: bool, root: bool
+) -> None:
+    database.execute(statements)
+    database.execute(
+        "CREATE PUBLICATION pgstream_pub FOR TABLE t "
+        f"WITH (publish_via_partition_root = {str(root).lower()})"
+    )
+    found = [f for f in findings(database) if "replica identity" in f.text]
+    assert [finding.level for finding in found] == ["ok" if identified else "problem"]
+
+    def update() -> None:
+        database.execute("UPDATE t SET id = id")
+
+    if identified:
+        update()
+    else:
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            update()
+        database.execute(found[0].fix)
+        update()
+
+
+def test_tables_of_which_inserts_alone_are_published_need_no_identity(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE t (id int); CREATE PUBLICATION pgstream_pub FOR TABLE t "
+        "WITH (publish = 'insert, truncate')"
+    )
+    assert "replica identity" not in texts(findings(database))
