@@ -114,3 +114,12 @@ def decoder_impl(request: pytest.FixtureRequest) -> Any:
             raise
         required = IN_CI or _is_set("PGSTREAM_REQUIRE_EXT")
         not_available(f"the {request.param} decoder is not compiled", required=required)
+
+
+@pytest.fixture(scope="module")
+def both_decoders(decoder_impl: Any) -> Iterator[None]:
+    """Let streams decode with each implementation in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("pgstream.stream", "pgstream.assembly"):
+            patch.setattr(f"{module}.Decoder", decoder_impl)
+        yield

@@ -18,6 +18,8 @@ from pgstream.assembly import Assembly
 from pgstream.decoder import Decoder
 from pgstream.messages import Relation
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 INT, TEXT = 23, 25
 COLUMNS = [column("id", INT, -1, True), column("name", TEXT)]
 WIDER = [*COLUMNS, column("more", INT)]

@@ -11,6 +11,8 @@ import pgstream
 from pgstream import AsyncStream, Commit, Event, Insert
 from servers import Database
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 
 @pytest.fixture
 def shop(database: Database) -> Database:

@@ -26,6 +26,8 @@ from pgstream import (
 )
 from servers import Database
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 
 @pytest.fixture
 def shop(database: Database) -> Database:
