@@ -12,11 +12,21 @@ from pathlib import Path
 
 import pytest
 
+import pgstream
+from pgstream.capture import CaptureWriter
 from pgstream.embedded import Server, embedded_installation
 from servers import Database
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+FORMATS = README.parent / "docs" / "formats.md"
+
+
+def snippets(file: Path) -> list[tuple[str, str]]:
+    """The language and the text of each."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", file.read_text(), re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = snippets(README)
 
 # What `make` does is what runs this test.
 COMMANDS = [
@@ -79,6 +89,27 @@ def test_the_example(database: Database, environment: dict[str, str]) -> None:
 
 def test_the_decoder_alone() -> None:
     exec(compile(blocks("python")[1], str(README), "exec"), {})
+
+
+def test_the_snippet_of_the_formats(
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    slot = f"slot_{database.name}"
+    pgstream.connect(database.dsn, slot=slot, create_publication=True).close()
+    database.execute("INSERT INTO users VALUES (1)")
+    monkeypatch.chdir(tmp_path)
+    with (
+        CaptureWriter("stream.capture") as capture,
+        pgstream.connect(database.dsn, slot=slot, until="now", tap=capture.write) as stream,
+    ):
+        events = list(stream)
+    [(_, snippet)] = snippets(FORMATS)
+    exec(compile(snippet, str(FORMATS), "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [str(event) for event in events]
 
 
 def test_the_commands(database: Database, environment: dict[str, str]) -> None:
