@@ -286,7 +286,10 @@ RICH: list[bytes] = [
                 encoder.stream_start(800, True),
                 encoder.relation(16384, "public", "users", "n", [column("a", 25)], 800),
                 encoder.insert(16384, [text("x")], 800),
+                encoder.relation(OTHER, "", "later undone", "n", [], 800),
                 encoder.stream_stop(),
+                # As it was, but said after the block: it outlives the commit of 800.
+                encoder.relation(OTHER, "", "other", "f", [column("a", 1009)]),
                 encoder.stream_commit(800, 0x700, 0x730, US),
                 encoder.stream_start(700, False),
                 encoder.insert(16384, TEXTS[:3], 700),
@@ -535,6 +538,130 @@ def test_every_short_value(twins: Twins, type_oid: int) -> None:
         values.compare(text(value))
         values.compare(binary(value))
         values.compare(text(b"{" + value + b"}"))
+
+
+EDGES = [
+    *[
+        "{" * depth + element + "}" * depth
+        for depth in range(1, 9)
+        for element in ("1", "NULL", "")
+    ],
+    *[
+        f"{sign}{'0' * zeros}{digits}"
+        for sign in ("", "-")
+        for zeros in (0, 1, 18, 19)
+        for digits in "01"
+    ],
+    *[
+        str(number)
+        for bits in (15, 16, 31, 32, 63, 64)
+        for number in range(2**bits - 2, 2**bits + 2)
+    ],
+    *[str(-number) for bits in (15, 31, 63) for number in range(2**bits - 1, 2**bits + 2)],
+    *[
+        "1.",
+        ".1",
+        "-.1",
+        "1e5",
+        "1E5",
+        "+1",
+        " 1",
+        "1 ",
+        "0x1",
+        "1_0",
+        "1.0.0",
+        "-",
+        "--1",
+        "00.10",
+    ],
+    *[
+        "NaN",
+        "nan",
+        "-NaN",
+        "sNaN",
+        "NaN1",
+        "inf",
+        "Inf",
+        "-inf",
+        "Infinity",
+        "-Infinity",
+        "+Infinity",
+    ],
+    *[
+        "t",
+        "f",
+        "true",
+        "T",
+        "\\x",
+        "\\x0",
+        "\\x00",
+        "\\xAbCd",
+        "\\000",
+        "\\377",
+        "\\400",
+        "\\\\",
+        "\\",
+    ],
+    *[
+        "2026-02-29",
+        "2024-02-29",
+        "1900-02-29",
+        "2000-02-29",
+        "0000-01-01",
+        "0001-01-01",
+        "9999-12-31",
+    ],
+    *["2026-13-01", "2026-00-01", "2026-04-31", "2026-01-00", "10000-01-01", "0001-01-01 BC"],
+    *[
+        "23:59:59",
+        "24:00:00",
+        "23:60:00",
+        "23:59:60",
+        "00:00:00.",
+        "00:00:00.0000001",
+        "00:00:00.100000",
+    ],
+    *[
+        f"{day} 00:00:00{zone}"
+        for day in ("0001-01-01", "9999-12-31")
+        for zone in ("", "+00", "-01", "+19")
+    ],
+    *[
+        f"2026-11-22 08:12:00{zone}"
+        for zone in ("+5", "+05:3", "+05:30", "+05:30:15", "-00", "+20", "+05:60")
+    ],
+    *[
+        "{}",
+        "[0:1]={1,2}",
+        "[1:2]=",
+        "[={1}",
+        "{{1},{2,3}}",
+        "{{},{}}",
+        "{1,{2}}",
+        '{"NULL",NULL,null}',
+    ],
+    *['{"a\\"b"}', '{"\\"}', "{1,}", "{,1}", "{1} ", "{ 1}", '{"1" }', "{1 2}", "{1,2", "{}}"],
+    *[
+        "[]",
+        "null",
+        '"x"',
+        '{"a":1,"a":2}',
+        "NaN",
+        "[1,]",
+        "1e400",
+        "9" * 5000,
+        "[" * 50 + "]" * 50,
+    ],
+]
+
+
+@pytest.mark.parametrize("type_oid", _TYPES)
+def test_values_at_the_edges(twins: Twins, type_oid: int) -> None:
+    values = Values(twins, type_oid)
+    for value in EDGES:
+        values.compare(text(value))
+        values.compare(binary(value.encode()))
+        values.compare(text("{" + value + "}"))
 
 
 @pytest.mark.parametrize("type_oid", sorted(sessions.VALUES))
