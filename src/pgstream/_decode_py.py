@@ -257,10 +257,10 @@ class Decoder:
             ProtocolError: if it is malformed. The decoder is then as it was before.
         """
         if type(payload) is not bytes:
-            view = memoryview(payload)
-            if not view.c_contiguous:
-                raise BufferError("a payload must be contiguous")
-            payload = view.tobytes()
+            with memoryview(payload) as view:
+                if not view.c_contiguous:
+                    raise BufferError("a payload must be contiguous")
+                payload = view.tobytes()
         return decode_payload(self, Reader(payload))
 
     def decode_many(self, payloads: Iterable[Payload]) -> list[Message | Keepalive]:

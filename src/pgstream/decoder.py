@@ -36,8 +36,8 @@ else:
                 f"PGSTREAM_IMPL=cython, but the compiled decoder cannot be loaded: {error}. "
                 "Reinstall with a C compiler and PGSTREAM_REQUIRE_EXT=1, or unset PGSTREAM_IMPL."
             ) from error
-        # A decoder that is there but broken must not be hidden by a slower one.
-        if not isinstance(error, ModuleNotFoundError):
+        # One that is there but broken must not be hidden by a slower one.
+        if error.name != f"{__package__}._decode" or not isinstance(error, ModuleNotFoundError):
             raise
         from ._decode_py import Decoder
 

@@ -32,8 +32,9 @@ Fields that several messages share:
 
 from __future__ import annotations
 
+import copyreg
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -342,3 +343,14 @@ Message: TypeAlias = (
     Event | Relation | Type | StreamStart | StreamStop | StreamCommit | StreamAbort | StreamPrepare
 )
 """What a decoder makes of an XLogData payload."""
+
+
+def _reduce(message: Any) -> tuple[type[Any], tuple[Any, ...]]:
+    return type(message), tuple(getattr(message, name) for name in message.__match_args__)
+
+
+# By class and fields, so that a pickle passes between compiled and plain installations.
+for _class in list(globals().values()):
+    if isinstance(_class, type) and is_dataclass(_class):
+        copyreg.pickle(_class, _reduce)
+del _class
