@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -72,3 +72,27 @@ def payloads(request: pytest.FixtureRequest, server: Server) -> list[bytes]:
         for _ in stream:
             pass
     return recorded
+
+
+RATES: dict[tuple[str, str], float] = {}  # (stream, implementation) -> messages a second
+
+
+@pytest.fixture
+def rate(request: pytest.FixtureRequest, payloads: list[bytes]) -> Callable[[float], None]:
+    """Takes the median seconds of one pass over the stream, for the summary."""
+    stream, _, implementation = request.node.callspec.id.rpartition("-")
+
+    def note(seconds: float) -> None:
+        RATES[stream, implementation] = len(payloads) / seconds
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if RATES:
+        terminalreporter.write_line("thousand messages a second, median of the rounds:")
+    for (stream, implementation), messages in sorted(RATES.items()):
+        ratio = messages / RATES.get((stream, "python"), messages)
+        terminalreporter.write_line(
+            f"  {stream:12} {implementation:7} {messages / 1000:7.0f}  {ratio:5.1f} x python"
+        )
