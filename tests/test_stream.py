@@ -19,11 +19,14 @@ from pgstream import (
     Event,
     Insert,
     LogicalMessage,
+    ProtocolError,
     Stream,
     Truncate,
     Update,
     tuple_row,
 )
+from pgstream.config import Config
+from pgstream.stream import Reading
 from servers import Database
 
 pytestmark = pytest.mark.usefixtures("both_decoders")
@@ -421,6 +424,12 @@ def test_logical_messages(shop: Database) -> None:
         assert list(stream) == []
 
 
+def test_a_message_outside_transactions_is_a_batch_of_its_own(shop: Database) -> None:
+    shop.execute("SELECT pg_logical_emit_message(false, 'loose', 'a')")
+    with open_stream(shop, messages=True) as stream:
+        assert len(next(stream.batches(max_seconds=0.05))) == 1
+
+
 def test_row_factory_and_text_values(shop: Database) -> None:
     insert(shop, 1)
     with open_stream(shop, until="now", row_factory=tuple_row, values="text") as stream:
@@ -433,6 +442,48 @@ def test_the_tap_sees_every_payload(shop: Database) -> None:
     with open_stream(shop, until="now", tap=lambda payload: seen.append(bytes(payload))) as stream:
         events = list(stream)
     assert list(pgstream.read_payloads(seen)) == events
+
+
+@pytest.mark.parametrize("streaming", ["off", "on"])
+def test_what_is_tapped_can_be_joined(shop: Database, streaming: str) -> None:
+    """Reading up to a position leaves out all that lies beyond, also from the tap."""
+    dsn = f"{shop.dsn} options='-c logical_decoding_work_mem=64kB'"
+    many = "INSERT INTO users SELECT g, repeat('n', 100) FROM generate_series({}, {}) g"
+    shop.execute(many.format(1, 1000))
+    between = LSN(shop.execute("SELECT pg_current_wal_lsn()")[0][0])
+    shop.execute(many.format(1001, 2000))
+    tapped: list[bytes] = []
+    for until in (between, "now"):
+        with pgstream.connect(
+            dsn,
+            slot=f"slot_{shop.name}",
+            streaming=streaming,  # type: ignore[arg-type]
+            until=until,  # type: ignore[arg-type]
+            tap=lambda payload: tapped.append(bytes(payload)),
+        ) as stream:
+            for _ in stream:
+                stream.ack()
+        if streaming == "on":
+            assert b"S" in {payload[25:26] for payload in tapped}
+    assert ids(list(pgstream.read_payloads(tapped))) == list(range(1, 2001))
+
+
+def test_the_tap_sees_what_cannot_be_read(shop: Database) -> None:
+    insert(shop, 1)
+    seen: list[bytes] = []
+
+    def tap(payload: Any) -> None:
+        seen.append(bytes(payload))
+
+    with open_stream(shop, until="now", tap=tap) as stream:
+        list(stream)
+    damaged = [payload[:-1] if payload[25:26] == b"I" else payload for payload in seen]
+    again: list[bytes] = []
+    config = Config(tap=lambda payload: again.append(bytes(payload)))
+    with pytest.raises(ProtocolError):
+        list(Reading(config).events(damaged))
+    assert again == damaged[: len(again)]
+    assert again[-1][25:26] == b"I"
 
 
 def test_odd_session_settings_change_nothing(

@@ -27,6 +27,13 @@ NOTED: Final = BOUNDARIES | {Begin, BeginPrepare, LogicalMessage}
 """The events that change a position; all others may be passed by."""
 
 
+def is_whole(event: Event) -> bool:
+    """Whether no transaction is open after this event."""
+    if isinstance(event, LogicalMessage):
+        return not event.transactional
+    return type(event) in BOUNDARIES
+
+
 class Positions:
     """The positions of one stream.
 

@@ -24,7 +24,7 @@ from .assembly import Assembly
 from .config import Config, Streaming, Values
 from .connector import Connector, replication_conninfo
 from .decoder import Decoder
-from .errors import PgstreamError
+from .errors import PgstreamError, ProtocolError
 from .lsn import LSN
 from .messages import (
     Begin,
@@ -37,7 +37,7 @@ from .messages import (
     RollbackPrepared,
     Type,
 )
-from .positions import BOUNDARIES, NOTED, Positions
+from .positions import NOTED, Positions, is_whole
 from .rows import RowFactory, dict_row
 
 T = TypeVar("T")
@@ -95,7 +95,8 @@ def connect(
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
         json_loads: What parses json and jsonb.
         notice: Called with what is worth telling a person, such as a slot created.
-        tap: Called with each payload just before it is decoded.
+        tap: Called with each payload before its events are yielded. What lies beyond
+            ``until`` is left out.
 
     Returns:
         An open stream, to be closed (``with``).
@@ -163,28 +164,41 @@ class Reading:
         """
         decode, feed, positions = self._decoder.decode, self._assembly.feed, self.positions
         for arrived in payloads:
-            if self._tap is not None:
-                self._tap(arrived)
-            for payload in feed(arrived):
-                message: Any = decode(payload)
-                kind = type(message)
-                if kind in NOTED:
-                    if self.until is not None and self._is_beyond(message):
+            untapped = self._tap is not None
+            try:
+                for payload in feed(arrived):
+                    message: Any = decode(payload)
+                    kind = type(message)
+                    if kind in NOTED and self.until is not None and self._is_beyond(message):
                         self.done = True
                         return
-                    positions.receive(message)
-                elif kind is Keepalive:
-                    self._keepalive(message)
-                    if self.done:
-                        return
-                    continue
-                elif kind in _UNSEEN:
-                    continue
-                yield message
+                    if untapped:
+                        self._tap_into(arrived)
+                        untapped = False
+                    if kind in NOTED:
+                        positions.receive(message)
+                    elif kind is Keepalive:
+                        self._keepalive(message)
+                        if self.done:
+                            return
+                        continue
+                    elif kind in _UNSEEN:
+                        continue
+                    yield message
+            except ProtocolError:
+                if untapped:
+                    self._tap_into(arrived)  # a capture shows what could not be read
+                raise
+            if untapped:
+                self._tap_into(arrived)  # held back by the assembly
 
     def close(self) -> None:
         """Drop what is held back."""
         self._assembly.close()
+
+    def _tap_into(self, payload: Payload) -> None:
+        if self._tap is not None:
+            self._tap(payload)
 
     def _keepalive(self, message: Keepalive) -> None:
         self.positions.keepalive(message.end_lsn)
@@ -308,7 +322,7 @@ class _StreamBase:
             if not self._held:
                 self._held_since = time.monotonic()
             self._held.append(event)
-            if len(self._held) < max_events and type(event) not in BOUNDARIES:
+            if len(self._held) < max_events and not is_whole(event):
                 return None
         late = time.monotonic() - self._held_since >= max_seconds
         if not late and len(self._held) < max_events:
@@ -319,7 +333,7 @@ class _StreamBase:
         """Take a batch from what is held: whole transactions, or a part of one too large."""
         held = self._held
         cut = len(held)
-        while cut and type(held[cut - 1]) not in BOUNDARIES:
+        while cut and not is_whole(held[cut - 1]):
             cut -= 1
         if not cut:
             if len(held) < max_events:
