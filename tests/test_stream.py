@@ -381,9 +381,9 @@ def test_keepalives_do_not_pass_what_is_unacknowledged(shop: Database) -> None:
 
 def test_the_server_is_answered_in_time(shop: Database) -> None:
     """An idle stream outlives wal_sender_timeout many times."""
-    dsn = f"{shop.dsn} options='-c wal_sender_timeout=300ms'"
+    dsn = f"{shop.dsn} options='-c wal_sender_timeout=1500ms'"
     with pgstream.connect(dsn, slot=f"slot_{shop.name}") as stream:
-        threading.Timer(2.0, stream.stop).start()
+        threading.Timer(4.0, stream.stop).start()
         assert list(stream) == []
         insert(shop, 1)
     with open_stream(shop, until="now") as stream:
@@ -392,12 +392,12 @@ def test_the_server_is_answered_in_time(shop: Database) -> None:
 
 def test_the_server_is_answered_while_a_handler_takes_its_time(shop: Database) -> None:
     shop.execute("INSERT INTO users SELECT g FROM generate_series(1, 20) g")
-    dsn = f"{shop.dsn} options='-c wal_sender_timeout=300ms'"
+    dsn = f"{shop.dsn} options='-c wal_sender_timeout=1500ms'"
     with pgstream.connect(dsn, slot=f"slot_{shop.name}") as stream:
         seen = []
         for event in stream:
             seen.append(event)
-            threading.Event().wait(0.05)  # the sink's time: all in all a second
+            threading.Event().wait(0.15)  # the sink's time: all in all three seconds
             if len(ids(seen)) == 20 and isinstance(event, Commit):
                 insert(shop, 100)  # comes on the same connection, or not at all
             if ids(seen)[-1:] == [100]:

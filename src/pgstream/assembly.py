@@ -173,7 +173,8 @@ class _Transaction:
 
         What follows it in between belongs to it or to its children: an outer transaction
         does nothing while an inner one is open. A message that the subtransaction
-        emitted carries the top transaction's xid, so only the order can tell.
+        emitted carries the top transaction's xid, so only the order can tell; one that
+        changed nothing besides emitting messages cannot be told from its parent.
         """
         start = self.marks.get(subxid)
         if start is None:
