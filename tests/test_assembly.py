@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import encoder
 from encoder import column, relation, text
-from pgstream import Begin, Commit, Insert, LogicalMessage, Prepare, ProtocolError
+from pgstream import Begin, Commit, Insert, LogicalMessage, Prepare, ProtocolError, ServerError
 from pgstream.assembly import Assembly
 from pgstream.decoder import Decoder
 from pgstream.messages import Relation
@@ -84,6 +84,46 @@ def test_a_streamed_transaction_comes_at_its_commit() -> None:
 
 def test_nothing_comes_before_the_commit() -> None:
     assert events(wal(*block(7, announce(7), row(1, 7), first=True))) == []
+
+
+def message(content: bytes) -> bytes:
+    """As the server sends it: with the top transaction's xid, whoever emitted it."""
+    return encoder.logical_message(50, "p", content, xid=7)
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**20])
+@pytest.mark.parametrize(
+    ("payloads", "doubtful"),
+    [
+        # What stands before the abort is no message: none of the subtransaction's is left.
+        ([message(b"kept"), row(1, 7), "abort 9"], False),
+        ([message(b"kept"), row(1, 7), row(2, 9), message(b"x"), "abort 9", "abort 10"], False),
+        ([row(1, 7), "abort 9", message(b"kept")], False),
+        # It may be the parent's or the subtransaction's.
+        ([row(1, 7), message(b"?"), "abort 9"], True),
+        ([row(1, 7), message(b"?"), row(2, 9), message(b"x"), "abort 9", "abort 10"], True),
+    ],
+)
+def test_messages_in_doubt_are_not_given_out(
+    payloads: list[Any], doubtful: bool, memory_limit: int
+) -> None:
+    stream = wal(*block(7, announce(7), first=True))
+    for payload in payloads:
+        if isinstance(payload, str):
+            stream += wal(encoder.stream_abort(7, int(payload.split()[1])))
+        else:
+            stream += wal(*block(7, payload))
+    committed = [*stream, *wal(encoder.stream_commit(7, 900, 950, 0))]
+    if doubtful:
+        with pytest.raises(ServerError, match="streaming off"):
+            events(committed, memory_limit)
+    else:
+        seen = events(committed, memory_limit)
+        assert [e.content for e in seen if isinstance(e, LogicalMessage)] == [b"kept"][
+            : sum(b"kept" in p for p in payloads if isinstance(p, bytes))
+        ]
+        assert numbers(seen) == [1]
+    assert events([*stream, *wal(encoder.stream_abort(7, 7))], memory_limit) == []
 
 
 def test_an_abort_drops_all() -> None:

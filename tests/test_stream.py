@@ -424,6 +424,27 @@ def test_logical_messages(shop: Database) -> None:
         assert list(stream) == []
 
 
+def test_messages_that_were_rolled_back_do_not_come(shop: Database) -> None:
+    """Streamed, they may be in doubt; then the transaction is refused, not guessed at."""
+    shop.execute(
+        "BEGIN; INSERT INTO users SELECT g FROM generate_series(1, 2000) g; SAVEPOINT s;"
+        "SELECT pg_logical_emit_message(true, 'p', repeat('m', 100)) FROM"
+        " generate_series(1, 2000) g; ROLLBACK TO s;"
+        "INSERT INTO users SELECT g FROM generate_series(2001, 4000) g; COMMIT"
+    )
+    dsn = f"{shop.dsn} options='-c logical_decoding_work_mem=64kB'"
+    options: dict[str, Any] = {"slot": f"slot_{shop.name}", "until": "now", "messages": True}
+    with (
+        pgstream.connect(dsn, streaming="on", **options) as stream,
+        pytest.raises(pgstream.ServerError, match="streaming off"),
+    ):
+        next(stream)
+    with pgstream.connect(dsn, **options) as stream:
+        events = list(stream)
+    assert len(ids(events)) == 4000
+    assert not [event for event in events if isinstance(event, LogicalMessage)]
+
+
 def test_a_message_outside_transactions_is_a_batch_of_its_own(shop: Database) -> None:
     shop.execute("SELECT pg_logical_emit_message(false, 'loose', 'a')")
     with open_stream(shop, messages=True) as stream:

@@ -18,12 +18,14 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 from .decoder import Decoder
+from .errors import ServerError
 from .messages import Payload, StreamAbort, StreamCommit, StreamPrepare, StreamStart
 
 HEADER: Final = 25  # of an XLogData, before the pgoutput message
 _u32 = struct.Struct(">I")
 
 _XLOGDATA: Final = 0x77
+_MESSAGE: Final = 0x4D
 _RELATION: Final = 0x52
 _STREAM_START: Final = 0x53
 _STREAM_STOP: Final = 0x45
@@ -97,7 +99,7 @@ class Assembly:
             oid = data[HEADER + 1 : HEADER + 5]
             block.relations[oid] = self._arrivals, data
             block.newer.pop(oid, None)
-        block.append(data)
+        block.append(data, is_message=kind == _MESSAGE)
         self._spill()
 
     def _end(self, payload: Payload) -> Iterator[Payload]:
@@ -120,6 +122,12 @@ class Assembly:
     def _release(self, xid: int, begin: bytes, end: bytes) -> Iterator[bytes]:
         transaction = self._held.pop(xid, None) or _Transaction()
         try:
+            if transaction.doubtful:
+                raise ServerError(
+                    f"transaction {xid} has logical messages of which some may have been rolled"
+                    " back with a subtransaction: streamed, the server does not tell them apart",
+                    "read it with streaming off; nothing of it was acknowledged",
+                )
             yield begin
             yield from transaction.payloads()
             yield end
@@ -160,25 +168,34 @@ class _Transaction:
         self.marks: dict[int, int] = {}  # subtransaction -> where its first payload stands
         self.relations: dict[bytes, tuple[int, bytes]] = {}  # OID -> arrival, payload
         self.newer: dict[bytes, bytes] = {}  # OID -> Relation that came later, elsewhere
+        self.doubtful = False
+        self._messages: list[tuple[int, int]] = []  # where runs of logical messages stand
         self._payloads: list[bytes] = []
         self._file: IO[bytes] | None = None
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes, *, is_message: bool) -> None:
+        start = self.size
         self._payloads.append(payload)
         self.size += 4 + len(payload)
         self.in_memory += 4 + len(payload)
+        if is_message:
+            if self._messages and self._messages[-1][1] == start:
+                start = self._messages.pop()[0]
+            self._messages.append((start, self.size))
 
     def truncate(self, subxid: int) -> None:
         """Drop everything from the first payload of a subtransaction on.
 
         What follows it in between belongs to it or to its children: an outer transaction
         does nothing while an inner one is open. A message that the subtransaction
-        emitted carries the top transaction's xid, so only the order can tell; one that
-        changed nothing besides emitting messages cannot be told from its parent.
+        emitted carries the top transaction's xid, so only the order can tell. Where it
+        did nothing but emit messages, not even that: then those at the end are in doubt.
         """
         start = self.marks.get(subxid)
         if start is None:
+            self.doubtful |= bool(self._messages) and self._messages[-1][1] == self.size
             return
+        self._messages = [(at, min(end, start)) for at, end in self._messages if at < start]
         self.marks = {xid: at for xid, at in self.marks.items() if at < start}
         self.relations.clear()  # the server sends them again after an abort
         while self._payloads and self.size > start:

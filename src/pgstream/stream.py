@@ -85,7 +85,8 @@ def connect(
             still yielded whole and after their commit. ``"parallel"`` needs PostgreSQL 16.
         two_phase: Yield prepared transactions at PREPARE TRANSACTION. Needs PostgreSQL
             15; a slot that was read so once keeps to it.
-        messages: Yield what ``pg_logical_emit_message`` wrote, too.
+        messages: Yield what ``pg_logical_emit_message`` wrote, too. With ``streaming``, a
+            transaction whose messages may have been rolled back in part is an error.
         until: End before the first transaction that committed at or after this position;
             ``"now"`` is the server's position at the start.
         status_interval: Seconds between status updates, at most.

@@ -169,7 +169,8 @@ _STREAM_OPTIONS = (
         "--messages",
         is_flag=True,
         envvar="PGSTREAM_MESSAGES",
-        help="Include what pg_logical_emit_message wrote.",
+        help="Include what pg_logical_emit_message wrote. With --streaming, a transaction whose "
+        "messages may have been rolled back in part is refused.",
     ),
     click.option(
         "--streaming",
