@@ -1,5 +1,4 @@
-from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t
 
 cdef class Reader:
     cdef const unsigned char *data
