@@ -670,6 +670,20 @@ def test_a_publication_that_is_younger_than_the_changes(
 # Slots
 
 
+def test_a_slot_for_prepared_transactions(cli: CommandLine, any_database: Database) -> None:
+    """PostgreSQL 14 cannot make one: refused, and not made without."""
+    any_database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    options = ("--dsn", any_database.dsn, "--slot", any_database.name, "--two-phase")
+    made = f"SELECT two_phase FROM pg_replication_slots WHERE slot_name = '{any_database.name}'"
+    if any_database.execute("SHOW server_version_num")[0][0] < "150000":
+        done = cli("slot", "create", *options, status=1)
+        assert_clear(done, "--two-phase needs PostgreSQL 15", "leave it out")
+        assert any_database.execute(made) == []
+    else:
+        cli("slot", "create", *options)
+        assert any_database.execute(made) == [(True,)]
+
+
 def test_slots(cli: CommandLine, database: Database) -> None:
     database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
     here = CommandLine(cli.directory, {"DATABASE_URL": database.dsn})

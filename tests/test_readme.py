@@ -114,7 +114,6 @@ def test_the_snippet_of_the_formats(
 
 def test_the_commands(database: Database, environment: dict[str, str]) -> None:
     database.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     outputs = {}
     with tempfile.TemporaryDirectory() as folder:
         for command in COMMANDS:

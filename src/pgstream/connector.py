@@ -27,9 +27,7 @@ from .config import Config
 from .errors import (
     ConnectionLost,
     PublicationNotFound,
-    ReplicationNotAllowed,
     ServerError,
-    SlotInUse,
     SlotLost,
     SlotNotFound,
 )
@@ -127,11 +125,7 @@ class Connector:
             " WHERE name IN ('wal_level', 'wal_sender_timeout', 'server_encoding')",
         )
         settings = {name: setting for name, setting in rows}  # noqa: C416
-        if settings["wal_level"] != "logical":
-            raise ReplicationNotAllowed(
-                f"wal_level is {settings['wal_level']}, logical replication needs logical",
-                "ALTER SYSTEM SET wal_level = logical;  -- and restart the server",
-            )
+        faults.require_logical(settings["wal_level"])
         if settings["server_encoding"] == "SQL_ASCII":
             # Bytes of no known encoding: asked for UTF-8, the server would refuse those
             # that are not, and the stream could never pass them.
@@ -205,17 +199,15 @@ class Connector:
                 except psycopg.errors.ObjectInUse:
                     if time.monotonic() > deadline:
                         found = yield from slots.find_slots(self.pgconn, config.slot)
-                        raise in_use(config.slot, found[0].active_pid if found else None) from None
-            yield from self._pause(pause)
+                        pid = found[0].active_pid if found else None
+                        raise faults.in_use(config.slot, pid) from None
+                yield from self._pause(pause)
             pause = min(2 * pause, 1.0)
 
     def _start(self, command: str) -> PQGen[None]:
-        self.pgconn.send_query(command.encode())
-        results = yield from generators.execute(self.pgconn)
-        if results[-1].status == ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(results[-1], encoding="utf-8")
-        if results[-1].status != ExecStatus.COPY_BOTH:
-            raise ServerError(f"unexpected answer to START_REPLICATION: {results[-1].status}")
+        result = yield from slots.execute(self.pgconn, command)
+        if result.status != ExecStatus.COPY_BOTH:
+            raise ServerError(f"unexpected answer to START_REPLICATION: {result.status}")
 
     def _options(self) -> dict[str, str]:
         """The options of pgoutput: the lowest protocol version that has what is asked for."""
@@ -230,11 +222,11 @@ class Connector:
             protocol = 2
             options["streaming"] = "true"
         if config.two_phase:
-            needs(version, 15, "--two-phase")
+            faults.require_version(version, 15, "--two-phase")
             protocol = 3
             options["two_phase"] = "true"
         if config.streaming == "parallel":
-            needs(version, 16, "--streaming parallel")
+            faults.require_version(version, 16, "--streaming parallel")
             protocol = 4
             options["streaming"] = "parallel"
         names = ",".join(quoted(name) for name in config.publications)
@@ -328,9 +320,7 @@ class Connector:
     def _raise_reason(self) -> PQGen[None]:
         """Find out why the server ended the stream, and raise it."""
         with faults.translated(self.config, streaming=True):
-            for result in (yield from generators.fetch_many(self.pgconn)):
-                if result.status == ExecStatus.FATAL_ERROR:
-                    raise psycopg.errors.error_from_result(result, encoding="utf-8")
+            slots.check((yield from generators.fetch_many(self.pgconn)))
         self._lost("the server ended the stream, as it does when it shuts down")
 
     def _lost(self, reason: str) -> NoReturn:
@@ -355,24 +345,3 @@ def literal(text: str) -> str:
 def quoted(name: str) -> str:
     """An identifier, exactly as it is."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def in_use(slot: str, pid: int | None) -> SlotInUse:
-    """The error for a slot that another connection reads from."""
-    by = f" by the server process with PID {pid}" if pid is not None else ""
-    return SlotInUse(
-        f"slot {slot!r} is in use{by}",
-        f"stop that consumer, or: SELECT pg_terminate_backend({pid});"
-        if pid is not None
-        else "stop the other consumer",
-        pid,
-    )
-
-
-def needs(server: int, major: int, option: str) -> None:
-    """Refuse an option that the server is too old for."""
-    if server < major * 10000:
-        raise ServerError(
-            f"{option} needs PostgreSQL {major}, the server is {server // 10000}",
-            "leave it out",
-        )

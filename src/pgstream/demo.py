@@ -20,6 +20,7 @@ from .handlers.console import ConsoleHandler
 from .handlers.jsonlines import JSONLinesHandler
 from .lsn import LSN
 from .messages import Commit, Delete, Event, Insert, Truncate, Update
+from .slots import find_slots
 from .stream import connect
 from .types import JSONText
 
@@ -354,17 +355,14 @@ def run_demo(
 
 def _slot_status(dsn: str) -> str:
     with psycopg.connect(dsn) as connection:
-        row = connection.execute(
-            "SELECT confirmed_flush_lsn::text, pg_current_wal_lsn()::text, active "
-            "FROM pg_replication_slots WHERE slot_name = %s",
-            [_SLOT],
-        ).fetchone()
-    if row is None:
+        found = connection.wait(find_slots(connection.pgconn, _SLOT))
+    if not found:
         return f"slot {_SLOT}: gone"
-    confirmed, current = LSN(row[0]), LSN(row[1])
+    [slot] = found
+    confirmed, lag = slot.confirmed_flush_lsn or LSN(0), slot.lag or 0
     return (
-        f"slot {_SLOT}: acknowledged up to {confirmed}, the WAL ends at {current}, "
-        f"{current - confirmed:,} bytes further; {'active' if row[2] else 'inactive'}"
+        f"slot {_SLOT}: acknowledged up to {confirmed}, the WAL ends at {LSN(confirmed + lag)}, "
+        f"{lag:,} bytes further; {'inactive' if slot.active_pid is None else 'active'}"
     )
 
 

@@ -193,7 +193,7 @@ def _check_timeout(server: _Server) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"wal_sender_timeout is {row['text']}: less than {least:g} s, twice the interval of "
-            "the status updates, may end the stream",
+            "the status updates; a handler that takes longer over one event loses the connection",
             fix,
         )
     else:
@@ -357,7 +357,7 @@ def _check_publication_age(server: _Server, publication: Row) -> Iterator[Findin
     # age() counts transactions backwards from now, and so minds the wrap-around.
     if 0 <= publication["age"] <= slot["catalog_age"]:
         consequence = (
-            "changes from before that are left out without a word"
+            "changes from before that are left out by the server, and the stream stops there"
             if server.version >= 18
             else "changes from before that end the stream with 'publication does not exist'"
         )

@@ -15,6 +15,7 @@ from .errors import (
     PublicationNotFound,
     ReplicationNotAllowed,
     ServerError,
+    SlotInUse,
     SlotLost,
     SlotNotFound,
 )
@@ -92,6 +93,36 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
     if state.startswith(("57P", "08")) or not state:
         return ConnectionLost(text, "start again when the server is back")
     return ServerError(text, error.diag.message_hint or "")
+
+
+def in_use(slot: str, pid: int | None) -> SlotInUse:
+    """The error for a slot that another connection reads from."""
+    by = f" by the server process with PID {pid}" if pid is not None else ""
+    return SlotInUse(
+        f"slot {slot!r} is in use{by}",
+        f"stop that consumer, or: SELECT pg_terminate_backend({pid});"
+        if pid is not None
+        else "stop the other consumer",
+        pid,
+    )
+
+
+def require_version(server: int, major: int, option: str) -> None:
+    """Refuse an option that the server is too old for."""
+    if server < major * 10000:
+        raise ServerError(
+            f"{option} needs PostgreSQL {major}, the server is {server // 10000}",
+            "leave it out",
+        )
+
+
+def require_logical(wal_level: str | None) -> None:
+    """Refuse a server whose WAL does not hold what logical decoding needs."""
+    if wal_level != "logical":
+        raise ReplicationNotAllowed(
+            f"wal_level is {wal_level}, logical replication needs logical",
+            "ALTER SYSTEM SET wal_level = logical;  -- and restart the server",
+        )
 
 
 @contextmanager

@@ -16,9 +16,10 @@ import psycopg
 from psycopg import generators, sql
 from psycopg.abc import PQGen
 from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn
+from psycopg.pq.abc import PGconn, PGresult
 
 from .config import Table, check_publication, check_slot
+from .faults import require_version
 from .lsn import LSN
 
 Row = tuple[str | None, ...]
@@ -46,9 +47,9 @@ class Slot:
     lag: int | None
 
 
-def query(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[list[Row]]:
+def execute(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[PGresult]:
     """Run SQL or a replication command by the simple query protocol, the only one that a
-    replication connection knows.
+    replication connection knows. Returns the last result.
 
     Raises:
         psycopg.Error: what the server answered.
@@ -56,10 +57,21 @@ def query(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[list[Row]]:
     text = statement if isinstance(statement, str) else statement.as_string(None)
     pgconn.send_query(text.encode())
     results = yield from generators.execute(pgconn)
+    check(results)
+    last: PGresult = results[-1]
+    return last
+
+
+def check(results: Sequence[PGresult]) -> None:
+    """Raise the first result that is an error."""
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
             raise psycopg.errors.error_from_result(result, encoding="utf-8")
-    result = results[-1]
+
+
+def query(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[list[Row]]:
+    """The rows that a statement gives, as text; raises as :func:`execute` does."""
+    result = yield from execute(pgconn, statement)
     rows: list[Row] = []
     for row in range(result.ntuples):
         values = [result.get_value(row, column) for column in range(result.nfields)]
@@ -105,8 +117,13 @@ def create_slot(pgconn: PGconn, name: str, *, two_phase: bool = False) -> PQGen[
 
     Returns:
         The position from which on the slot has every change.
+
+    Raises:
+        ServerError: if the server is too old for ``two_phase``.
     """
     check_slot(name)
+    if two_phase:
+        require_version(pgconn.server_version, 15, "--two-phase")
     if pgconn.server_version >= 150000:
         options = f"(SNAPSHOT 'nothing', TWO_PHASE {'true' if two_phase else 'false'})"
     else:

@@ -11,9 +11,9 @@ import psycopg
 
 from .. import faults, slots
 from ..config import Config
-from ..connector import in_use, replication_conninfo
+from ..connector import replication_conninfo
 from ..doctor import examine
-from ..errors import ReplicationNotAllowed, SlotNotFound
+from ..errors import SlotNotFound
 from .options import debug_option, dsn_option, publication_option, slot_option
 from .streams import say
 
@@ -111,11 +111,7 @@ def create(dsn: str, slot: str, name: str | None, publication: list[str], two_ph
     with _connected(config, replication=True) as connection:
         pgconn = connection.pgconn
         [(wal_level,)] = connection.wait(slots.query(pgconn, "SHOW wal_level"))
-        if wal_level != "logical":
-            raise ReplicationNotAllowed(
-                f"wal_level is {wal_level}, logical replication needs logical",
-                "ALTER SYSTEM SET wal_level = logical;  -- and restart the server",
-            )
+        faults.require_logical(wal_level)
         for missing in connection.wait(slots.missing_publications(pgconn, config.publications)):
             say(
                 f"publication {missing} is not there. It must be older than what is read with it: "
@@ -144,7 +140,7 @@ def drop(dsn: str, slot: str, name: str | None) -> int:
         try:
             connection.wait(slots.drop_slot(connection.pgconn, slot))
         except psycopg.errors.ObjectInUse:
-            raise in_use(slot, found[0].active_pid) from None
+            raise faults.in_use(slot, found[0].active_pid) from None
     say(f"dropped slot {slot}")
     return 0
 
