@@ -15,7 +15,9 @@ required = os.environ.get("PGSTREAM_REQUIRE_EXT", "0") not in ("", "0")
 # Its generated methods are much code that is seldom run: -O1 keeps the build short.
 modules = {
     "pgstream.messages": ("src/pgstream/messages.py", "-O1"),
+    "pgstream.types._documents": ("src/pgstream/types/_documents.pyx", "-O3"),
     "pgstream.types._loaders": ("src/pgstream/types/_loaders.pyx", "-O3"),
+    "pgstream._drain": ("src/pgstream/_drain.pyx", "-O3"),
     "pgstream._decode": ("src/pgstream/_decode.pyx", "-O3"),
 }
 

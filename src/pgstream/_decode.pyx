@@ -48,8 +48,45 @@ cdef enum:
     OLD = 0x4F
     NEW = 0x4E
 
+cdef extern from *:
+    """
+    // int.__new__(subclass, value). That makes an int first and copies it, at twice the cost
+    // of an event; so where the layout of an int is known, its digits are written in place.
+    static PyObject *pgstream_new_int(PyObject *subclass, unsigned long long value) {
+        PyTypeObject *type = (PyTypeObject *)subclass;
+    #if PYLONG_BITS_IN_DIGIT == 30 && PY_VERSION_HEX < 0x030F0000
+        Py_ssize_t count = 0, at;
+        unsigned long long rest;
+        PyLongObject *made;
+        for (rest = value; rest; rest >>= 30)
+            count++;
+        made = (PyLongObject *)type->tp_alloc(type, count ? count : 1);
+        if (made == NULL)
+            return NULL;
+    #if PY_VERSION_HEX < 0x030C0000
+        Py_SET_SIZE(made, count);
+        for (at = 0; at < count; at++, value >>= 30)
+            made->ob_digit[at] = (digit)(value & PyLong_MASK);
+    #else
+        made->long_value.lv_tag = count ? (uintptr_t)count << 3 : 1;
+        for (at = 0; at < count; at++, value >>= 30)
+            made->long_value.ob_digit[at] = (digit)(value & PyLong_MASK);
+    #endif
+        return (PyObject *)made;
+    #else
+        PyObject *made = NULL, *number = PyLong_FromUnsignedLongLong(value);
+        PyObject *arguments = number == NULL ? NULL : PyTuple_Pack(1, number);
+        if (arguments != NULL)
+            made = PyLong_Type.tp_new(type, arguments, NULL);
+        Py_XDECREF(arguments);
+        Py_XDECREF(number);
+        return made;
+    #endif
+    }
+    """
+    object new_int "pgstream_new_int"(object subclass, uint64_t value)
+
 cdef object _LSN = LSN
-cdef object _new_int = int.__new__
 cdef object _UTC = UTC
 cdef object _UNCHANGED = UNCHANGED
 cdef int _MAX_COLUMNS = MAX_COLUMNS
@@ -107,7 +144,7 @@ cdef class Reader:
         """Eight bytes: an LSN."""
         self.need(8)
         cdef uint64_t high = self.u32()
-        return _new_int(_LSN, (high << 32) | self.u32())
+        return new_int(_LSN, (high << 32) | self.u32())
 
     cdef object timestamp(self):
         """Eight bytes: microseconds since 2000-01-01 UTC."""

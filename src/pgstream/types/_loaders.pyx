@@ -8,32 +8,50 @@ the function and name it in ``COMPILED``.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.datetime cimport date_new, datetime_new, import_datetime, time_new, timedelta_new
-from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
-from cpython.object cimport PyObject
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
+from ._documents cimport ascii_or_utf8, parse_document
+
+import json
 from datetime import UTC
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context
 from uuid import UUID, SafeUUID
 
 from . import datetimes, numbers, strings
+from ._documents import Unusual
 from .arrays import MAX_DIMENSIONS, ArrayBinary, ArrayText, nest
 from .documents import JsonbLoader, JsonLoader
 
 cdef extern from "Python.h":
-    PyObject *PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
     object PyUnicode_DecodeASCII(const char *data, Py_ssize_t size, const char *errors)
     object PyFloat_FromString(object text)
-    int PyObject_GenericSetAttr(object target, object name, object value) except -1
-    void Py_DECREF(PyObject *target)
+    object _PyLong_FromByteArray(const unsigned char *data, size_t size, int little, int signed)
+
+cdef extern from *:
+    """
+    // Stores through a member of a class with __slots__, found once and not by its name.
+    static inline int pgstream_store(PyObject *member, PyObject *target, PyObject *value) {
+        return Py_TYPE(member)->tp_descr_set(member, target, value);
+    }
+    // An instance of such a class, its members not set yet.
+    static inline PyObject *pgstream_blank(PyObject *type) {
+        return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+    }
+    """
+    int pgstream_store(object member, object target, object value) except -1
+    object pgstream_blank(object type)
 
 import_datetime()
 
 cdef object _UTC = UTC
-cdef object _Decimal = Decimal
+# Decimal(text) without its argument parsing: a context without bounds rounds nothing.
+cdef object _decimal = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN).create_decimal
 cdef object _UUID = UUID
+cdef object _UUID_INT = UUID.int
+cdef object _UUID_IS_SAFE = UUID.is_safe
 cdef object _UNKNOWN_SAFETY = SafeUUID.unknown
+cdef object _json_loads = json.loads
 cdef int _MAX_DIMENSIONS = MAX_DIMENSIONS
 cdef int64_t _DAY = 86400000000
 
@@ -171,7 +189,7 @@ cdef object numeric_text(Loader loader, const unsigned char *data, Py_ssize_t si
     if at < size or at == first or point == first or point == size - 1:
         # NaN, an infinity, or no number; all of them rare.
         return numbers.numeric_text(PyBytes_FromStringAndSize(<const char *>data, size))
-    return _Decimal(PyUnicode_DecodeASCII(<const char *>data, size, NULL))
+    return _decimal(PyUnicode_DecodeASCII(<const char *>data, size, NULL))
 
 
 cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t size):
@@ -224,7 +242,7 @@ cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t 
         if digit != c"0" or at >= point - 1 or used > (1 if sign else 0):
             out[used] = digit
             used += 1
-    return _Decimal(PyUnicode_DecodeASCII(out, used, NULL))
+    return _decimal(PyUnicode_DecodeASCII(out, used, NULL))
 
 
 # strings
@@ -232,15 +250,10 @@ cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t 
 
 cdef inline object utf8(const unsigned char *data, Py_ssize_t size):
     """The text, or the bytes where it is not valid UTF-8."""
-    cdef PyObject *text = PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
-    if text == NULL:
-        if not PyErr_ExceptionMatches(UnicodeDecodeError):
-            raise MemoryError
-        PyErr_Clear()
+    try:
+        return ascii_or_utf8(data, size)
+    except UnicodeDecodeError:
         return PyBytes_FromStringAndSize(<const char *>data, size)
-    result = <object>text
-    Py_DECREF(text)
-    return result
 
 
 cdef object text(Loader loader, const unsigned char *data, Py_ssize_t size):
@@ -281,20 +294,19 @@ cdef object bytea_binary(Loader loader, const unsigned char *data, Py_ssize_t si
     return PyBytes_FromStringAndSize(<const char *>data, size)
 
 
-cdef object make_uuid(uint64_t high, uint64_t low):
-    """What ``UUID(int=…)`` makes; its checks, all of them passed here, cost a microsecond."""
-    value = _UUID.__new__(_UUID)
-    PyObject_GenericSetAttr(value, "int", (<object>high << 64) | low)
-    PyObject_GenericSetAttr(value, "is_safe", _UNKNOWN_SAFETY)
+cdef object make_uuid(const unsigned char *data):
+    """What ``UUID(bytes=…)`` makes; its checks, all of them passed here, cost a microsecond."""
+    value = pgstream_blank(_UUID)
+    pgstream_store(_UUID_INT, value, _PyLong_FromByteArray(data, 16, 0, 0))
+    pgstream_store(_UUID_IS_SAFE, value, _UNKNOWN_SAFETY)
     return value
 
 
 cdef object uuid_text(Loader loader, const unsigned char *data, Py_ssize_t size):
-    cdef uint64_t halves[2]
+    cdef unsigned char raw[16]
     cdef int index, digit, digits = 0
     if size != 36:
         raise ValueError("not a UUID")
-    halves[0] = halves[1] = 0
     for index in range(36):
         if index == 8 or index == 13 or index == 18 or index == 23:
             if data[index] != c"-":
@@ -303,21 +315,29 @@ cdef object uuid_text(Loader loader, const unsigned char *data, Py_ssize_t size)
         digit = hex_digit(data[index])
         if digit < 0 or c"A" <= data[index] <= c"F":
             raise ValueError("not a UUID")
-        halves[digits >> 4] = (halves[digits >> 4] << 4) | <uint64_t>digit
+        if digits & 1:
+            raw[digits >> 1] |= <unsigned char>digit
+        else:
+            raw[digits >> 1] = <unsigned char>(digit << 4)
         digits += 1
-    return make_uuid(halves[0], halves[1])
+    return make_uuid(raw)
 
 
 cdef object uuid_binary(Loader loader, const unsigned char *data, Py_ssize_t size):
     if size != 16:
         raise ValueError("not 16 bytes")
-    return make_uuid(be64(data), be64(data + 8))
+    return make_uuid(data)
 
 
 # documents
 
 
 cdef object load_json(Loader loader, const unsigned char *data, Py_ssize_t size):
+    if loader.loads is _json_loads:
+        try:
+            return parse_document(data, size)
+        except (Unusual, ValueError):
+            pass
     document = utf8(data, size)
     if type(document) is bytes:
         return document
