@@ -46,6 +46,7 @@ from .messages import (
 from .positions import Positions
 from .rows import dict_row, tuple_row
 from .stream import AsyncStream, Stream, connect, connect_async, read_payloads
+from .types import Catalog, Interval, TypeInfo
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "Begin",
     "BeginPrepare",
     "CaptureError",
+    "Catalog",
     "Column",
     "Commit",
     "CommitPrepared",
@@ -66,6 +68,7 @@ __all__ = [
     "Delete",
     "Event",
     "Insert",
+    "Interval",
     "Keepalive",
     "LogicalMessage",
     "Message",
@@ -91,6 +94,7 @@ __all__ = [
     "StreamStop",
     "Truncate",
     "Type",
+    "TypeInfo",
     "Update",
     "connect",
     "connect_async",

@@ -33,6 +33,7 @@ from .errors import (
 )
 from .lsn import LSN
 from .messages import Payload
+from .types.catalog import Catalog, catalog_query, parse_catalog
 
 OLDEST_SERVER: Final = 140000
 
@@ -75,6 +76,8 @@ class Connector:
 
     Attributes:
         until: Where reading ends, if it does: ``config.until``, ``"now"`` resolved.
+        catalog: The types of the publications' columns that are not built in, known once
+            :meth:`prepare` has run.
         silence: Seconds after which the server wants to hear from us, at the latest;
             ``None`` if it does not care.
     """
@@ -83,6 +86,7 @@ class Connector:
         self.pgconn = pgconn
         self.config = config
         self.until: LSN | None = config.until if isinstance(config.until, LSN) else None
+        self.catalog = Catalog()
         self.silence: float | None = None
         self._skipped: str | None = None  # what the server says of data it leaves out
         self._broken: psycopg.OperationalError | None = None
@@ -107,6 +111,7 @@ class Connector:
             yield from self._check_server()
             yield from self._check_publications()
             yield from self._check_slot()
+            yield from self._read_catalog()
             if self.config.until == "now":
                 rows = yield from slots.query(self.pgconn, "IDENTIFY_SYSTEM")
                 self.until = LSN(str(rows[0][2]))
@@ -178,6 +183,10 @@ class Connector:
                 f" changes after {slot.confirmed_flush_lsn} are lost to it",
                 f"pgstream slot drop --slot {slot.name}, then copy the tables anew",
             )
+
+    def _read_catalog(self) -> PQGen[None]:
+        query = catalog_query(publications=self.config.publications)
+        self.catalog.add(parse_catalog((yield from slots.query(self.pgconn, query))))
 
     def start(self) -> PQGen[None]:
         """Start the stream where the slot stands. A slot that is held is waited for, briefly:

@@ -39,6 +39,7 @@ from .messages import (
 )
 from .positions import NOTED, Positions, is_whole
 from .rows import RowFactory, dict_row
+from .types import Catalog
 
 T = TypeVar("T")
 
@@ -144,9 +145,12 @@ class Reading:
     Args:
         config: The settings of the stream.
         until: Where reading ends, if it does.
+        catalog: The types that are not built in.
     """
 
-    def __init__(self, config: Config, until: LSN | None = None) -> None:
+    def __init__(
+        self, config: Config, until: LSN | None = None, catalog: Catalog | None = None
+    ) -> None:
         self.positions = Positions()
         self.done = False
         self.until = until
@@ -154,7 +158,10 @@ class Reading:
         self._tap = config.tap
         self._assembly = Assembly(config.memory_limit)
         self._decoder = Decoder(
-            row_factory=config.row_factory, values=config.values, json_loads=config.json_loads
+            row_factory=config.row_factory,
+            values=config.values,
+            json_loads=config.json_loads,
+            catalog=catalog,
         )
 
     def events(self, payloads: Iterable[Payload]) -> Iterator[Event]:
@@ -238,6 +245,11 @@ class _StreamBase:
         """How far this stream has come."""
         return self._reading.positions
 
+    @property
+    def catalog(self) -> Catalog:
+        """The types of the publications' columns that are not built in."""
+        return self._connector.catalog
+
     def ack(self) -> None:
         """Acknowledge all that was yielded so far: it is handled and need not come again.
 
@@ -257,7 +269,7 @@ class _StreamBase:
         self._connector = Connector(pgconn, self.config)
 
     def _started(self) -> None:
-        self._reading = Reading(self.config, self._connector.until)
+        self._reading = Reading(self.config, self._connector.until, self._connector.catalog)
         self._reported = time.monotonic()
         interval = self.config.status_interval
         if self._connector.silence is not None:
@@ -612,8 +624,14 @@ def read_payloads(
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
     memory_limit: int = 64 * 2**20,
+    catalog: Catalog | None = None,
 ) -> Iterator[Event]:
     """The events of a recorded stream, without a server: what :func:`connect` would yield.
+
+    Args:
+        payloads: What the stream brought, as :func:`~pgstream.capture.read_capture` reads it.
+        catalog: The types that are not built in; without them their values are PostgreSQL's
+            text, or bytes in the binary transfer. The other arguments are :func:`connect`'s.
 
     Raises:
         ProtocolError: at a payload that is malformed, after the events before it.
@@ -621,7 +639,7 @@ def read_payloads(
     config = Config(
         row_factory=row_factory, values=values, json_loads=json_loads, memory_limit=memory_limit
     )
-    reading = Reading(config)
+    reading = Reading(config, catalog=catalog)
     try:
         yield from reading.events(payloads)
     finally:
