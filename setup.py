@@ -18,6 +18,7 @@ modules = {
     "pgstream.types._documents": ("src/pgstream/types/_documents.pyx", "-O3"),
     "pgstream.types._loaders": ("src/pgstream/types/_loaders.pyx", "-O3"),
     "pgstream._drain": ("src/pgstream/_drain.pyx", "-O3"),
+    "pgstream._rows": ("src/pgstream/_rows.pyx", "-O3"),
     "pgstream._decode": ("src/pgstream/_decode.pyx", "-O3"),
 }
 

@@ -1,5 +1,7 @@
 from libc.stdint cimport int32_t, uint32_t
 
+from ._rows cimport DictRows
+
 cdef class Reader:
     cdef const unsigned char *data
     cdef Py_ssize_t at
@@ -27,12 +29,13 @@ cdef class Reader:
 
 cdef class Plan:
     cdef object relation
+    cdef uint32_t oid
     cdef Py_ssize_t arrival
     cdef int width
     cdef list text
     cdef list binary
     cdef list keys
-    cdef tuple names
+    cdef DictRows dicts
     cdef object make
     cdef object make_key
 
@@ -44,6 +47,7 @@ cdef class Decoder:
     cdef object _row_factory
     cdef object _loaders
     cdef dict _plans
+    cdef list _recent
     cdef Plan _copied
     cdef Py_ssize_t _arrivals
     cdef object _xid

@@ -17,16 +17,19 @@ malformed message leaves the decoder as it was.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
+from ._rows cimport DictRows
 from .messages cimport (
     Begin, BeginPrepare, Column, Commit, CommitPrepared, Delete, Insert, Keepalive,
     LogicalMessage, Origin, Prepare, Relation, RollbackPrepared, StreamAbort, StreamCommit,
     StreamPrepare, StreamStart, StreamStop, Truncate, Type, Update,
 )
-from .types._loaders cimport Loader, compiled, datetime_from
+from .types._loaders cimport Loader, be32, be64, compiled, datetime_from
 
 import json
 from datetime import UTC
@@ -42,6 +45,7 @@ MAX_COLUMNS = 1600  # MaxTupleAttributeNumber less the system's: the server's li
 COPY_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 
 cdef enum:
+    RECENT = 64  # plans that are found without a look-up, by their OIDs
     COPY_END = 0xFFFF
     NULL_CELL = 0x6E
     UNCHANGED_TOAST = 0x75
@@ -50,6 +54,9 @@ cdef enum:
     KEY = 0x4B
     OLD = 0x4F
     NEW = 0x4E
+
+cdef extern from "Python.h":
+    PyObject *PyList_GET_ITEM(object list, Py_ssize_t index)
 
 cdef extern from *:
     """
@@ -97,6 +104,7 @@ cdef int _MAX_COLUMNS = MAX_COLUMNS
 
 @cython.final
 @cython.freelist(8)
+@cython.no_gc
 cdef class Reader:
     """Reads one payload from front to back, and never past its end."""
 
@@ -134,10 +142,8 @@ cdef class Reader:
     cdef inline uint32_t u32(self) except? 0xFFFFFFFF:
         """Four bytes, unsigned."""
         self.need(4)
-        cdef const unsigned char *here = self.data + self.at
         self.at += 4
-        return ((<uint32_t>here[0] << 24) | (<uint32_t>here[1] << 16)
-                | (<uint32_t>here[2] << 8) | here[3])
+        return be32(self.data + self.at - 4)
 
     cdef inline int32_t i32(self) except? -1:
         """Four bytes, signed."""
@@ -146,14 +152,14 @@ cdef class Reader:
     cdef object position(self):
         """Eight bytes: an LSN."""
         self.need(8)
-        cdef uint64_t high = self.u32()
-        return new_int(_LSN, (high << 32) | self.u32())
+        self.at += 8
+        return new_int(_LSN, be64(self.data + self.at - 8))
 
     cdef object timestamp(self):
         """Eight bytes: microseconds since 2000-01-01 UTC."""
         self.need(8)
-        cdef uint64_t high = self.u32()
-        value = datetime_from(<int64_t>((high << 32) | self.u32()), _UTC)
+        self.at += 8
+        value = datetime_from(<int64_t>be64(self.data + self.at - 8), _UTC)
         if value is None:
             raise self.error("impossible timestamp", self.at - 8)
         return value
@@ -185,18 +191,23 @@ cdef class Reader:
 
     cdef inline int cell(self) except -1:
         """The kind of a tuple's next column; the value is ``size`` bytes from ``start``."""
-        self.need(1)
-        cdef int kind = self.data[self.at]
-        if kind == NULL_CELL or kind == UNCHANGED_TOAST:
+        cdef Py_ssize_t left = self.end - self.at
+        cdef const unsigned char *here = self.data + self.at
+        cdef int kind = here[0] if left > 0 else 0
+        if kind == TEXT or kind == BINARY:
+            if left >= 5:
+                self.size = be32(here + 1)
+                if self.size <= left - 5:
+                    self.start = self.at + 5
+                    self.at = self.start + self.size
+                    return kind
             self.at += 1
-            return kind
-        if kind != TEXT and kind != BINARY:
+            self.size = self.u32()  # raises, this or the next
+            self.need(self.size)
+        self.need(1)
+        if kind != NULL_CELL and kind != UNCHANGED_TOAST:
             raise self.error(f"unknown kind of column 0x{kind:02x}", self.at)
         self.at += 1
-        self.size = self.u32()
-        self.need(self.size)
-        self.start = self.at
-        self.at += self.size
         return kind
 
     cdef inline bint field(self) except -1:
@@ -226,6 +237,7 @@ cdef class Plan:
     def __init__(self, relation, arrival, loaders, row_factory):
         columns = relation.columns
         self.relation = relation
+        self.oid = relation.oid
         self.arrival = arrival
         self.width = len(columns)
         self.text = [compiled(loaders.text(column.type_oid)) for column in columns]
@@ -234,9 +246,9 @@ cdef class Plan:
             loader = loaders.binary(column.type_oid)
             self.binary.append(None if loader is None else compiled(loader))
         self.keys = [index for index, column in enumerate(columns) if column.is_key]
-        self.names = None
+        self.dicts = None
         if row_factory is dict_row:
-            self.names = tuple([column.name for column in columns])
+            self.dicts = DictRows(tuple([column.name for column in columns]))
         self.make = row_factory(columns)
         self.make_key = row_factory(tuple([columns[index] for index in self.keys]))
 
@@ -276,6 +288,7 @@ cdef class Decoder:
         self._row_factory = row_factory
         self._loaders = Loaders(values, json_loads, numeric, catalog)
         self._plans = {}
+        self._recent = [None] * RECENT
         self._copied = None  # of the relation whose rows were read last
         self._arrivals = 0
         self._xid = None
@@ -504,6 +517,7 @@ cdef object decode_relation(Decoder decoder, Reader reader):
     plans[relation.oid] = Plan(
         relation, decoder._arrivals, decoder._loaders, decoder._row_factory
     )
+    decoder._recent = [None] * RECENT
     return relation
 
 
@@ -671,6 +685,7 @@ cdef object decode_stream_commit(Decoder decoder, Reader reader):
             known = decoder._plans.get(oid)
             if known is None or known.arrival < plan.arrival:
                 decoder._plans[oid] = plan
+        decoder._recent = [None] * RECENT
     return message
 
 
@@ -773,12 +788,19 @@ cdef object decode_xid(Decoder decoder, Reader reader):
 
 cdef Plan find_plan(Decoder decoder, Reader reader):
     """The plan of the relation whose OID follows."""
-    oid = reader.u32()
-    plan = None
-    if decoder._block is not None:
+    cdef uint32_t oid = reader.u32()
+    cdef Plan plan = None
+    if decoder._block is None:
+        plan = <Plan>PyList_GET_ITEM(decoder._recent, oid % RECENT)
+        if plan is not None and plan.oid == oid:
+            return plan
+        plan = None
+    else:
         plan = decoder._block.plans.get(oid)
     if plan is None:
         plan = decoder._plans.get(oid)
+        if decoder._block is None:
+            decoder._recent[oid % RECENT] = plan
     if plan is None:
         raise reader.error(f"relation {oid} has not been announced", reader.at - 4)
     return plan
@@ -795,20 +817,22 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
         raise reader.error(
             f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
         )
-    cdef list values = []
+    cdef list values = PyList_New(width)
     cdef int index = 0
     cdef int kind = 0
     try:
         for index in range(width):
             kind = reader.cell()
             if key_only and not plan.relation.columns[index].is_key:
-                values.append(_UNCHANGED)
+                value = _UNCHANGED
             elif kind == NULL_CELL:
-                values.append(None)
+                value = None
             elif kind == UNCHANGED_TOAST:
-                values.append(_UNCHANGED if before is None else before[index])
+                value = _UNCHANGED if before is None else before[index]
             else:
-                values.append(load_value(reader, plan, index, kind))
+                value = load_value(reader, plan, index, kind)
+            Py_INCREF(value)  # which the list then owns
+            PyList_SET_ITEM(values, index, value)
     except LOAD_ERRORS:
         raise not_loaded(reader, plan, index, kind, None) from None
     except LoaderFailed as error:
@@ -862,7 +886,9 @@ cdef list read_copied(Reader reader, Plan plan):
 
 cdef inline object load_value(Reader reader, Plan plan, int index, int kind):
     """The value that the reader has found, by its column's loader."""
-    cdef Loader loader = plan.text[index] if kind == TEXT else plan.binary[index]
+    cdef Loader loader = <Loader>PyList_GET_ITEM(
+        plan.text if kind == TEXT else plan.binary, index
+    )
     if loader is None:
         raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
     return loader.load(loader, reader.data + reader.start, reader.size)
@@ -893,14 +919,9 @@ cdef object name_of(Plan plan):
 
 cdef object make_row(Plan plan, list values):
     """The row of all columns."""
-    cdef dict row
-    cdef int index
-    if plan.names is None:
-        return plan.make(values)
-    row = {}  # what dict_row makes, without the call
-    for index in range(plan.width):
-        row[plan.names[index]] = values[index]
-    return row
+    if plan.dicts is not None:
+        return plan.dicts.make(values)
+    return plan.make(values)
 
 
 cdef object make_old(Plan plan, list values, int marker):
@@ -929,6 +950,7 @@ cdef int rebuild_plans(Decoder decoder) except -1:
     """Make every plan anew: the loaders of some types have changed."""
     cdef Plan plan
     decoder._copied = None
+    decoder._recent = [None] * RECENT
     for plans in all_plans(decoder):
         for oid, plan in list(plans.items()):
             plans[oid] = Plan(

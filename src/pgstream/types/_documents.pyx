@@ -61,27 +61,42 @@ cdef object parse_document(const unsigned char *data, Py_ssize_t size):
     return value
 
 
+cdef object ascii(const unsigned char *data, Py_ssize_t size):
+    """The text, made by copying its bytes; None where it is not all ASCII, as most text is."""
+    cdef Py_ssize_t at = 0
+    cdef uint64_t eight, bits = 0
+    if size >= 8:
+        while at < size - 8:
+            memcpy(&eight, data + at, 8)
+            bits |= eight
+            at += 8
+        memcpy(&eight, data + size - 8, 8)  # may overlap the one before
+        if (bits | eight) & 0x8080808080808080ULL:
+            return None
+    elif size > 1:
+        for at in range(size):
+            bits |= data[at]
+        if bits & 0x80:
+            return None
+    else:  # texts of one character are not made, but looked up
+        if size and data[0] & 0x80:
+            return None
+        return PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
+    text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(text), data, size)
+    return text
+
+
 cdef object ascii_or_utf8(const unsigned char *data, Py_ssize_t size):
-    """The text, as PyUnicode_DecodeUTF8 makes it; ASCII, which nearly all is, by copying it.
+    """The text.
 
     Raises:
         UnicodeDecodeError: if it is not valid UTF-8.
     """
-    cdef Py_ssize_t at = 0
-    cdef uint64_t eight
-    if size > 1:  # texts of one character are not made, but looked up
-        while at + 8 <= size:
-            memcpy(&eight, data + at, 8)
-            if eight & 0x8080808080808080ULL:
-                return PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
-            at += 8
-        while at < size and data[at] < 0x80:
-            at += 1
-        if at == size:
-            text = PyUnicode_New(size, 127)
-            memcpy(PyUnicode_DATA(text), data, size)
-            return text
-    return PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
+    text = ascii(data, size)
+    if text is None:
+        text = PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
+    return text
 
 
 cdef inline void skip_space(Cursor *cursor) noexcept:

@@ -1,4 +1,16 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+# Big-endian numbers.
+
+cdef inline uint16_t be16(const unsigned char *data) noexcept:
+    return <uint16_t>((data[0] << 8) | data[1])
+
+cdef inline uint32_t be32(const unsigned char *data) noexcept:
+    return ((<uint32_t>data[0] << 24) | (<uint32_t>data[1] << 16)
+            | (<uint32_t>data[2] << 8) | data[3])
+
+cdef inline uint64_t be64(const unsigned char *data) noexcept:
+    return (<uint64_t>be32(data) << 32) | be32(data + 4)
 
 cdef class Loader
 

@@ -11,7 +11,7 @@ from cpython.datetime cimport date_new, datetime_new, import_datetime, time_new,
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from ._documents cimport ascii_or_utf8, parse_document
+from ._documents cimport ascii, parse_document
 
 import json
 from datetime import UTC
@@ -25,6 +25,7 @@ from .documents import MAX_DEPTH, JsonbLoader, JsonLoader, is_too_deep
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeASCII(const char *data, Py_ssize_t size, const char *errors)
+    object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
     object PyFloat_FromString(object text)
     object _PyLong_FromByteArray(const unsigned char *data, size_t size, int little, int signed)
 
@@ -97,19 +98,6 @@ cdef object call_python(Loader loader, const unsigned char *data, Py_ssize_t siz
 
 
 # numbers
-
-
-cdef inline uint16_t be16(const unsigned char *data) noexcept:
-    return <uint16_t>((data[0] << 8) | data[1])
-
-
-cdef inline uint32_t be32(const unsigned char *data) noexcept:
-    return ((<uint32_t>data[0] << 24) | (<uint32_t>data[1] << 16)
-            | (<uint32_t>data[2] << 8) | data[3])
-
-
-cdef inline uint64_t be64(const unsigned char *data) noexcept:
-    return (<uint64_t>be32(data) << 32) | be32(data + 4)
 
 
 cdef object bool_text(Loader loader, const unsigned char *data, Py_ssize_t size):
@@ -253,8 +241,11 @@ cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t 
 
 cdef inline object utf8(const unsigned char *data, Py_ssize_t size):
     """The text, or the bytes where it is not valid UTF-8."""
+    text = ascii(data, size)
+    if text is not None:
+        return text
     try:
-        return ascii_or_utf8(data, size)
+        return PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
     except UnicodeDecodeError:
         return PyBytes_FromStringAndSize(<const char *>data, size)
 
