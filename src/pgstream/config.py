@@ -56,7 +56,12 @@ class Config:
     two_phase: bool = False
     messages: bool = False
     until: LSN | Literal["now"] | None = None
+    failover: bool = False
     status_interval: float = 10.0
+    reconnect_timeout: float | None = None
+    handler_timeout: float | None = 3600.0
+    silence_timeout: float | None = 300.0
+    state_file: str | os.PathLike[str] | None = None
     memory_limit: int = 64 * 2**20
     row_factory: RowFactory = dict_row
     values: Values = "typed"
@@ -102,6 +107,17 @@ class Config:
             raise ConfigError(
                 f"status_interval is {self.status_interval}", "give a number of seconds above 0"
             )
+        if self.reconnect_timeout is not None and not self.reconnect_timeout >= 0:
+            raise ConfigError(
+                f"reconnect_timeout is {self.reconnect_timeout}",
+                "give a number of seconds, 0 for never, None for ever",
+            )
+        for name in ("handler_timeout", "silence_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ConfigError(
+                    f"{name} is {seconds}", "give a number of seconds above 0, or None for no limit"
+                )
         if self.memory_limit < 0:
             raise ConfigError(f"memory_limit is {self.memory_limit}", "give a number of bytes")
 
