@@ -187,6 +187,8 @@ class Session:
         if anchor is None:
             file = None if config.state_file is None else Path(config.state_file)
             anchor = Anchor(pgconn.db.decode(), config.slot, file)
+        positions = self.reading.positions
+        anchor.advance(positions.handled)  # also what the server was not told any more
         ends: dict[int, LSN] = {}
         with faults.translated(config):
             if anchor.needs_history(connector.system):
@@ -202,7 +204,6 @@ class Session:
         known = stands if anchor.known is None else max(stands, anchor.known.position)
         anchor.hold(connector.system, known)
         self._anchor = anchor
-        positions = self.reading.positions
         positions.resume(known)
         return positions.handled
 
