@@ -276,8 +276,8 @@ KINDS: tuple[Kind, ...] = (
     ),
 )
 
-NO_LOADER = (600, 1186, 3904, 16999)
-"""OIDs of types without a loader: point, interval, int4range, and one that is not built in."""
+NO_LOADER = (1033, 3642, 16999)
+"""OIDs of types without a loader: aclitem, gtsvector, and one that is not built in."""
 
 
 def array_text(elements: Iterable[bytes | None]) -> bytes:

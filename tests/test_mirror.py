@@ -272,12 +272,29 @@ def _public_methods(text: str) -> list[tuple[str, str, str, list[str]]]:
 def test_stub_has_the_signatures_of_the_twin() -> None:
     stub = _public_methods(source("_decode.pyi"))
     assert stub == _public_methods(source("_decode_py.py"))
-    assert [name for name, *_ in stub] == ["__init__", "relations", "decode", "decode_many"]
+    assert [name for name, *_ in stub] == [
+        "__init__",
+        "relations",
+        "unknown_types",
+        "add_types",
+        "register_loader",
+        "decode",
+        "decode_many",
+        "copy_rows",
+    ]
 
 
 def test_public_names_of_the_decoder(decoder_impl: Any) -> None:
     public = [name for name in dir(decoder_impl) if not name.startswith("_")]
-    assert public == ["decode", "decode_many", "relations"]
+    assert public == [
+        "add_types",
+        "copy_rows",
+        "decode",
+        "decode_many",
+        "register_loader",
+        "relations",
+        "unknown_types",
+    ]
     assert decoder_impl.__name__ == "Decoder"
     assert inspect.getdoc(decoder_impl) == inspect.getdoc(_decode_py.Decoder)
     for name in public:

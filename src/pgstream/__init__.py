@@ -47,6 +47,7 @@ from .messages import (
 from .positions import Positions, Status
 from .rows import dict_row, tuple_row
 from .stream import AsyncStream, Stream, connect, connect_async, read_payloads
+from .types import Catalog, Interval, TypeInfo
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "Begin",
     "BeginPrepare",
     "CaptureError",
+    "Catalog",
     "Column",
     "Commit",
     "CommitPrepared",
@@ -67,6 +69,7 @@ __all__ = [
     "Delete",
     "Event",
     "Insert",
+    "Interval",
     "Keepalive",
     "LogicalMessage",
     "Message",
@@ -94,6 +97,7 @@ __all__ = [
     "StreamStop",
     "Truncate",
     "Type",
+    "TypeInfo",
     "Update",
     "connect",
     "connect_async",

@@ -22,6 +22,7 @@ cdef class Reader:
     cdef int flag(self, int wanted) except -1
     cdef object block(self)
     cdef int cell(self) except -1
+    cdef bint field(self) except -1
     cdef int finish(self) except -1
 
 cdef class Plan:
@@ -43,6 +44,7 @@ cdef class Decoder:
     cdef object _row_factory
     cdef object _loaders
     cdef dict _plans
+    cdef Plan _copied
     cdef Py_ssize_t _arrivals
     cdef object _xid
     cdef object _commit_lsn

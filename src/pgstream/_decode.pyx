@@ -35,11 +35,14 @@ from .errors import ProtocolError
 from .lsn import LSN
 from .messages import UNCHANGED
 from .rows import dict_row
-from .types import LOAD_ERRORS, Loaders
+from .types import LOAD_ERRORS, LoaderFailed, Loaders
 
 MAX_COLUMNS = 1600  # MaxTupleAttributeNumber less the system's: the server's limit
 
+COPY_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+
 cdef enum:
+    COPY_END = 0xFFFF
     NULL_CELL = 0x6E
     UNCHANGED_TOAST = 0x75
     TEXT = 0x74
@@ -159,6 +162,19 @@ cdef class Reader:
         self.at += self.size
         return kind
 
+    cdef inline bint field(self) except -1:
+        """Whether a copied row's next column has a value; it is ``size`` bytes from ``start``."""
+        cdef int32_t size = self.i32()
+        if size == -1:
+            return False
+        if size < 0:
+            raise self.error(f"impossible length {size}", self.at - 4)
+        self.need(size)
+        self.size = size
+        self.start = self.at
+        self.at += size
+        return True
+
     cdef inline int finish(self) except -1:
         """Raise if anything is left."""
         if self.at != self.end:
@@ -206,13 +222,24 @@ cdef class Decoder:
     Args:
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
-        json_loads: What parses json and jsonb.
+        json_loads: What parses json and jsonb. ``str`` keeps them as text.
+        numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
+        catalog: The types that are not built in. It may be shared, and filled later.
     """
 
-    def __init__(self, *, row_factory=dict_row, values="typed", json_loads=json.loads):
+    def __init__(
+        self,
+        *,
+        row_factory=dict_row,
+        values="typed",
+        json_loads=json.loads,
+        numeric="decimal",
+        catalog=None,
+    ):
         self._row_factory = row_factory
-        self._loaders = Loaders(values, json_loads)
+        self._loaders = Loaders(values, json_loads, numeric, catalog)
         self._plans = {}
+        self._copied = None  # of the relation whose rows were read last
         self._arrivals = 0
         self._xid = None
         self._commit_lsn = None
@@ -226,6 +253,44 @@ cdef class Decoder:
     def relations(self):
         """The relations known to all transactions, by OID."""
         return {oid: (<Plan>plan).relation for oid, plan in self._plans.items()}
+
+    @property
+    def unknown_types(self):
+        """The OIDs of types that the known relations mention, or types that these are made
+        of, and that neither is built in nor stands in the catalog. Their values are
+        PostgreSQL's text, or bytes in the binary transfer.
+        """
+        return self._loaders.unknown(
+            [
+                column.type_oid
+                for plans in all_plans(self)
+                for plan in plans.values()
+                for column in (<Plan>plan).relation.columns
+            ]
+        )
+
+    def add_types(self, infos):
+        """Add types to the catalog, and read the rows of the known relations by them from
+        here on.
+        """
+        self._loaders.catalog.add(infos)
+        rebuild_plans(self)
+
+    def register_loader(self, type, *, text=None, binary=None):
+        """Load the values of a type with functions of your own, from here on; inside arrays,
+        composites, ranges and domains too.
+
+        Args:
+            type: The OID, or the name, ``schema.name`` or SQL's name for a built-in type. A
+                type that is not built in is found by its name once the catalog has it.
+            text: What makes a value of the bytes of PostgreSQL's text.
+            binary: What makes a value of the bytes of the binary form.
+
+        Raises:
+            ValueError: if neither is given, or values are kept as text.
+        """
+        self._loaders.register(type, text, binary)
+        rebuild_plans(self)
 
     cpdef object decode(self, payload):
         """Decode one CopyData payload; no reference to it is kept.
@@ -264,6 +329,31 @@ cdef class Decoder:
             if message is not None:
                 messages.append(message)
         return messages
+
+    def copy_rows(self, relation, data):
+        """Decode a piece of what ``COPY … (FORMAT binary)`` sends: whole rows, perhaps with
+        the header before them or the trailer after them.
+
+        Args:
+            relation: What is copied: its columns are those of the rows, in their order.
+            data: The bytes; no reference to them is kept.
+
+        Returns:
+            The rows, as events have them.
+
+        Raises:
+            ProtocolError: if they are malformed.
+        """
+        cdef Reader reader = Reader.__new__(Reader)
+        cdef Py_buffer view
+        reader.kind = "CopyRow"
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            reader.data = <const unsigned char *>view.buf
+            reader.end = view.len
+            return decode_copy(self, reader, relation)
+        finally:
+            PyBuffer_Release(&view)
 
 
 cdef object decode_payload(Decoder decoder, Reader reader):
@@ -671,7 +761,6 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
             f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
         )
     cdef list values = []
-    cdef Loader loader
     cdef int index = 0
     cdef int kind = 0
     try:
@@ -684,15 +773,73 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
             elif kind == UNCHANGED_TOAST:
                 values.append(_UNCHANGED if before is None else before[index])
             else:
-                loader = plan.text[index] if kind == TEXT else plan.binary[index]
-                if loader is None:
-                    raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
-                values.append(loader.load(loader, reader.data + reader.start, reader.size))
+                values.append(load_value(reader, plan, index, kind))
     except LOAD_ERRORS:
-        what = "text" if kind == TEXT else "binary"
-        reason = f"not a value of its type in {what} format"
-        raise bad_value(reader, plan, index, reason) from None
+        raise not_loaded(reader, plan, index, kind, None) from None
+    except LoaderFailed as error:
+        raise not_loaded(reader, plan, index, kind, error.__cause__) from error.__cause__
     return values
+
+
+cdef object decode_copy(Decoder decoder, Reader reader, relation):
+    """Rows of a COPY: for each i16 columns and the columns; -1 ends them. Before the first
+    may stand a header: a signature, u32 flags, u32 length, and as many bytes.
+    """
+    cdef Plan plan
+    cdef list rows = []
+    cdef Py_ssize_t start = len(COPY_SIGNATURE)
+    if reader.end >= start and (<const char *>reader.data)[:start] == COPY_SIGNATURE:
+        reader.skip(start)
+        reader.skip(4)
+        reader.skip(reader.u32())
+    if decoder._copied is None or decoder._copied.relation != relation:
+        decoder._copied = Plan(relation, 0, decoder._loaders, decoder._row_factory)
+    plan = decoder._copied
+    while reader.at != reader.end:
+        width = reader.u16()
+        if width == COPY_END:
+            reader.finish()
+        elif width == plan.width:
+            rows.append(make_row(plan, read_copied(reader, plan)))
+        else:
+            raise reader.error(
+                f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
+            )
+    return rows
+
+
+cdef list read_copied(Reader reader, Plan plan):
+    """The values of a copied row: for each column i32 length, -1 for NULL, and the value."""
+    cdef list values = []
+    cdef int index = 0
+    try:
+        for index in range(plan.width):
+            if reader.field():
+                values.append(load_value(reader, plan, index, BINARY))
+            else:
+                values.append(None)
+    except LOAD_ERRORS:
+        raise not_loaded(reader, plan, index, BINARY, None) from None
+    except LoaderFailed as error:
+        raise not_loaded(reader, plan, index, BINARY, error.__cause__) from error.__cause__
+    return values
+
+
+cdef inline object load_value(Reader reader, Plan plan, int index, int kind):
+    """The value that the reader has found, by its column's loader."""
+    cdef Loader loader = plan.text[index] if kind == TEXT else plan.binary[index]
+    if loader is None:
+        raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
+    return loader.load(loader, reader.data + reader.start, reader.size)
+
+
+cdef object not_loaded(Reader reader, Plan plan, int index, int kind, cause):
+    """The error to raise for the value that was read last, which its loader refused."""
+    what = "text" if kind == TEXT else "binary"
+    reason = f"not a value of its type in {what} format"
+    if cause is not None:
+        reason = f"its registered loader raised {type(cause).__name__}: {cause}"
+    return bad_value(reader, plan, index, reason)
 
 
 cdef object bad_value(Reader reader, Plan plan, int index, reason):
@@ -735,6 +882,23 @@ cdef int open_transaction(Decoder decoder, xid, commit_lsn, commit_time, gid) ex
     decoder._commit_time = commit_time
     decoder._gid = gid
     decoder._ordinal = 0
+    return 0
+
+
+cdef list all_plans(Decoder decoder):
+    """The plans of the relations known to all, and those of each streamed transaction."""
+    return [decoder._plans, *[(<Streamed>one).plans for one in decoder._streamed.values()]]
+
+
+cdef int rebuild_plans(Decoder decoder) except -1:
+    """Make every plan anew: the loaders of some types have changed."""
+    cdef Plan plan
+    decoder._copied = None
+    for plans in all_plans(decoder):
+        for oid, plan in list(plans.items()):
+            plans[oid] = Plan(
+                plan.relation, plan.arrival, decoder._loaders, decoder._row_factory
+            )
     return 0
 
 

@@ -50,13 +50,15 @@ from .messages import (
     Update,
 )
 from .rows import RowFactory, dict_row
-from .types import LOAD_ERRORS, Loaders
+from .types import LOAD_ERRORS, Catalog, Loader, LoaderFailed, Loaders, Numeric, TypeInfo
 from .types.datetimes import POSTGRES_EPOCH_UTC
 
 MAX_COLUMNS: Final = 1600  # MaxTupleAttributeNumber less the system's: the server's limit
 
 NULL_CELL, UNCHANGED_TOAST, TEXT, BINARY = b"nutb"
 KEY, OLD, NEW = b"KON"
+COPY_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
+COPY_END: Final = 0xFFFF
 
 _u16 = Struct(">H").unpack_from
 _u32 = Struct(">I").unpack_from
@@ -175,6 +177,19 @@ class Reader:
         self.at += self.size
         return kind
 
+    def field(self) -> bool:
+        """Whether a copied row's next column has a value; it is ``size`` bytes from ``start``."""
+        size = self.i32()
+        if size == -1:
+            return False
+        if size < 0:
+            raise self.error(f"impossible length {size}", self.at - 4)
+        self.need(size)
+        self.size = size
+        self.start = self.at
+        self.at += size
+        return True
+
     def finish(self) -> None:
         """Raise if anything is left."""
         if self.at != self.end:
@@ -219,7 +234,9 @@ class Decoder:
     Args:
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
-        json_loads: What parses json and jsonb.
+        json_loads: What parses json and jsonb. ``str`` keeps them as text.
+        numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
+        catalog: The types that are not built in. It may be shared, and filled later.
     """
 
     def __init__(
@@ -228,10 +245,13 @@ class Decoder:
         row_factory: RowFactory = dict_row,
         values: Literal["typed", "text"] = "typed",
         json_loads: Callable[[str], Any] = json.loads,
+        numeric: Numeric = "decimal",
+        catalog: Catalog | None = None,
     ) -> None:
         self._row_factory = row_factory
-        self._loaders = Loaders(values, json_loads)
+        self._loaders = Loaders(values, json_loads, numeric, catalog)
         self._plans: dict[int, Plan] = {}
+        self._copied: Plan | None = None  # of the relation whose rows were read last
         self._arrivals = 0
         self._xid: int | None = None
         self._commit_lsn: LSN | None = None
@@ -245,6 +265,46 @@ class Decoder:
     def relations(self) -> dict[int, Relation]:
         """The relations known to all transactions, by OID."""
         return {oid: plan.relation for oid, plan in self._plans.items()}
+
+    @property
+    def unknown_types(self) -> frozenset[int]:
+        """The OIDs of types that the known relations mention, or types that these are made
+        of, and that neither is built in nor stands in the catalog. Their values are
+        PostgreSQL's text, or bytes in the binary transfer.
+        """
+        return self._loaders.unknown(
+            [
+                column.type_oid
+                for plans in all_plans(self)
+                for plan in plans.values()
+                for column in plan.relation.columns
+            ]
+        )
+
+    def add_types(self, infos: Iterable[TypeInfo]) -> None:
+        """Add types to the catalog, and read the rows of the known relations by them from
+        here on.
+        """
+        self._loaders.catalog.add(infos)
+        rebuild_plans(self)
+
+    def register_loader(
+        self, type: int | str, *, text: Loader | None = None, binary: Loader | None = None
+    ) -> None:
+        """Load the values of a type with functions of your own, from here on; inside arrays,
+        composites, ranges and domains too.
+
+        Args:
+            type: The OID, or the name, ``schema.name`` or SQL's name for a built-in type. A
+                type that is not built in is found by its name once the catalog has it.
+            text: What makes a value of the bytes of PostgreSQL's text.
+            binary: What makes a value of the bytes of the binary form.
+
+        Raises:
+            ValueError: if neither is given, or values are kept as text.
+        """
+        self._loaders.register(type, text, binary)
+        rebuild_plans(self)
 
     def decode(self, payload: Payload) -> Message | Keepalive | None:
         """Decode one CopyData payload; no reference to it is kept.
@@ -275,6 +335,24 @@ class Decoder:
             if message is not None:
                 messages.append(message)
         return messages
+
+    def copy_rows(self, relation: Relation, data: Payload) -> list[Any]:
+        """Decode a piece of what ``COPY … (FORMAT binary)`` sends: whole rows, perhaps with
+        the header before them or the trailer after them.
+
+        Args:
+            relation: What is copied: its columns are those of the rows, in their order.
+            data: The bytes; no reference to them is kept.
+
+        Returns:
+            The rows, as events have them.
+
+        Raises:
+            ProtocolError: if they are malformed.
+        """
+        reader = Reader(bytes(data))
+        reader.kind = "CopyRow"
+        return decode_copy(self, reader, relation)
 
 
 def decode_payload(decoder: Decoder, reader: Reader) -> Message | Keepalive | None:
@@ -675,15 +753,73 @@ def read_tuple(reader: Reader, plan: Plan, key_only: bool, before: list[Any] | N
             elif kind == UNCHANGED_TOAST:
                 values.append(UNCHANGED if before is None else before[index])
             else:
-                loader = plan.text[index] if kind == TEXT else plan.binary[index]
-                if loader is None:
-                    raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
-                values.append(loader(reader.data[reader.start : reader.start + reader.size]))
+                values.append(load_value(reader, plan, index, kind))
     except LOAD_ERRORS:
-        what = "text" if kind == TEXT else "binary"
-        reason = f"not a value of its type in {what} format"
-        raise bad_value(reader, plan, index, reason) from None
+        raise not_loaded(reader, plan, index, kind, None) from None
+    except LoaderFailed as error:
+        raise not_loaded(reader, plan, index, kind, error.__cause__) from error.__cause__
     return values
+
+
+def decode_copy(decoder: Decoder, reader: Reader, relation: Relation) -> list[Any]:
+    """Rows of a COPY: for each i16 columns and the columns; -1 ends them. Before the first
+    may stand a header: a signature, u32 flags, u32 length, and as many bytes.
+    """
+    rows: list[Any] = []
+    if reader.data.startswith(COPY_SIGNATURE):
+        reader.skip(len(COPY_SIGNATURE))
+        reader.skip(4)
+        reader.skip(reader.u32())
+    if decoder._copied is None or decoder._copied.relation != relation:
+        decoder._copied = Plan(relation, 0, decoder._loaders, decoder._row_factory)
+    plan = decoder._copied
+    while reader.at != reader.end:
+        width = reader.u16()
+        if width == COPY_END:
+            reader.finish()
+        elif width == plan.width:
+            rows.append(make_row(plan, read_copied(reader, plan)))
+        else:
+            raise reader.error(
+                f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
+            )
+    return rows
+
+
+def read_copied(reader: Reader, plan: Plan) -> list[Any]:
+    """The values of a copied row: for each column i32 length, -1 for NULL, and the value."""
+    values: list[Any] = []
+    index = 0
+    try:
+        for index in range(plan.width):
+            if reader.field():
+                values.append(load_value(reader, plan, index, BINARY))
+            else:
+                values.append(None)
+    except LOAD_ERRORS:
+        raise not_loaded(reader, plan, index, BINARY, None) from None
+    except LoaderFailed as error:
+        raise not_loaded(reader, plan, index, BINARY, error.__cause__) from error.__cause__
+    return values
+
+
+def load_value(reader: Reader, plan: Plan, index: int, kind: int) -> Any:
+    """The value that the reader has found, by its column's loader."""
+    loader = plan.text[index] if kind == TEXT else plan.binary[index]
+    if loader is None:
+        raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
+    return loader(reader.data[reader.start : reader.start + reader.size])
+
+
+def not_loaded(
+    reader: Reader, plan: Plan, index: int, kind: int, cause: BaseException | None
+) -> ProtocolError:
+    """The error to raise for the value that was read last, which its loader refused."""
+    what = "text" if kind == TEXT else "binary"
+    reason = f"not a value of its type in {what} format"
+    if cause is not None:
+        reason = f"its registered loader raised {type(cause).__name__}: {cause}"
+    return bad_value(reader, plan, index, reason)
 
 
 def bad_value(reader: Reader, plan: Plan, index: int, reason: str) -> ProtocolError:
@@ -725,6 +861,19 @@ def open_transaction(
     decoder._commit_time = commit_time
     decoder._gid = gid
     decoder._ordinal = 0
+
+
+def all_plans(decoder: Decoder) -> list[dict[int, Plan]]:
+    """The plans of the relations known to all, and those of each streamed transaction."""
+    return [decoder._plans, *[one.plans for one in decoder._streamed.values()]]
+
+
+def rebuild_plans(decoder: Decoder) -> None:
+    """Make every plan anew: the loaders of some types have changed."""
+    decoder._copied = None
+    for plans in all_plans(decoder):
+        for oid, plan in list(plans.items()):
+            plans[oid] = Plan(plan.relation, plan.arrival, decoder._loaders, decoder._row_factory)
 
 
 def next_ordinal(decoder: Decoder, count: int) -> int:

@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .lsn import LSN
 from .messages import Payload
 from .rows import RowFactory, dict_row
+from .types import Numeric
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
 Values: TypeAlias = Literal["typed", "text"]
@@ -51,7 +52,7 @@ class Config:
     create_slot: bool = True
     create_publication: bool = False
     tables: Sequence[str] = ()
-    binary: bool = False
+    binary: bool | None = None
     streaming: Streaming = "off"
     two_phase: bool = False
     messages: bool = False
@@ -66,6 +67,7 @@ class Config:
     row_factory: RowFactory = dict_row
     values: Values = "typed"
     json_loads: Callable[[str], Any] = json.loads
+    numeric: Numeric = "decimal"
     notice: Callable[[str], None] | None = None
     tap: Callable[[Payload], None] | None = None
 
@@ -75,6 +77,8 @@ class Config:
     """Where ``dsn`` leads to (host, port, dbname, user), for messages."""
     publications: tuple[str, ...] = field(init=False)
     """The names in ``publication``."""
+    transfer: Literal["binary", "text"] = field(init=False)
+    """What the server is asked for: binary, unless ``binary`` or ``values`` says otherwise."""
     table_names: tuple[Table, ...] = field(init=False)
     """``tables``, parsed."""
 
@@ -101,6 +105,9 @@ class Config:
                 "values as text cannot be made from the binary transfer",
                 "leave out one of the two",
             )
+        is_binary = self.values != "text" if self.binary is None else self.binary
+        _set(self, "transfer", "binary" if is_binary else "text")
+        _one_of("numeric", self.numeric, get_args(Numeric))
         if self.until is not None and self.until != "now" and not isinstance(self.until, LSN):
             raise ConfigError(f"until is {self.until!r}", "give an LSN, 'now' or None")
         if not (self.status_interval > 0 and math.isfinite(self.status_interval)):

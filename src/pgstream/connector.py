@@ -38,6 +38,8 @@ from .errors import (
 )
 from .lsn import LSN
 from .messages import Payload
+from .types import TypeInfo
+from .types.catalog import catalog_query, parse_catalog
 
 OLDEST_SERVER: Final = 140000
 
@@ -96,19 +98,27 @@ class Connector:
         pgconn: An open connection, made with :func:`replication_conninfo`.
         config: The settings of the stream.
         tell: Takes what is worth telling a person.
+        binary: Whether to ask for the binary transfer.
 
     Attributes:
         system: What the server says of itself, once it was asked.
         silence: Seconds after which the server wants to hear from us, at the latest;
             ``None`` if it does not care.
         heard: The server's position, as last heard.
+        types: The types of the publications' columns that are not built in.
+        column_types: The OIDs of the types of these columns.
     """
 
     system: slots.System
 
-    def __init__(self, pgconn: PGconn, config: Config, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, pgconn: PGconn, config: Config, tell: Callable[[str], None], *, binary: bool
+    ) -> None:
         self.pgconn = pgconn
         self.config = config
+        self.binary = binary
+        self.types: list[TypeInfo] = []
+        self.column_types: set[int] = set()
         self.silence: float | None = None
         self.heard = LSN(0)
         self._tell = tell
@@ -118,6 +128,7 @@ class Connector:
         self._skipped: str | None = None  # what the server says of data it leaves out
         self._broken: psycopg.OperationalError | None = None
         self._ended = False  # no more CopyData will come
+        self._left = False
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """Take a notice of the server; one that tells of skipped data becomes an error."""
@@ -143,7 +154,15 @@ class Connector:
             found = yield from slots.find_slots(self.pgconn, self.config.slot)
             if found:
                 self._check_slot(found[0])
+            if self.config.values == "typed":
+                yield from self._read_types()
             return found[0] if found else None
+
+    def _read_types(self) -> PQGen[None]:
+        publications = self.config.publications
+        rows = yield from slots.query(self.pgconn, catalog_query(publications=publications))
+        self.types = parse_catalog(rows)
+        self.column_types = yield from slots.column_types(self.pgconn, publications)
 
     def _check_server(self) -> PQGen[None]:
         version = self.pgconn.server_version
@@ -253,7 +272,7 @@ class Connector:
         config, version = self.config, self.pgconn.server_version
         protocol = 1
         options = {}
-        if config.binary:
+        if self.binary:
             options["binary"] = "true"
         if config.messages:
             options["messages"] = "true"
@@ -342,6 +361,8 @@ class Connector:
         """
         now = round((time.time() - _POSTGRES_EPOCH) * 1_000_000)
         with self._lock:
+            if self._left:
+                return
             flush = self._flushed = max(self._flushed, flushed or LSN(0))
             message = _STATUS.pack(b"r", max(received, flush), flush, flush, now, reply)
             try:
@@ -353,6 +374,8 @@ class Connector:
     def hang_up(self, reason: str) -> None:
         """Give the connection up, so that the server sees it gone. Any thread may."""
         with self._lock:
+            if self._left:
+                return
             self._broken = psycopg.OperationalError(reason)
             with (
                 contextlib.suppress(OSError, psycopg.Error),
@@ -366,6 +389,8 @@ class Connector:
         """
         deadline = time.monotonic() + _END_SECONDS
         pgconn = self.pgconn
+        with self._lock:
+            self._left = True  # from here on no other thread touches it
         pgconn.put_copy_end()
         while pgconn.flush() != 0 and time.monotonic() < deadline:
             # The server may be waiting for us to read before it reads.
@@ -383,6 +408,12 @@ class Connector:
                     pgconn.consume_input()
             elif pgconn.get_result() is None:
                 return
+
+    def close(self) -> None:
+        """Close the connection, as it is."""
+        with self._lock:
+            self._left = True
+            self.pgconn.finish()
 
     def _pause(self, seconds: float) -> PQGen[None]:
         deadline = time.monotonic() + seconds

@@ -106,6 +106,11 @@ class SlotLost(ServerError):
     """The slot cannot be read from any more: it was invalidated by the server."""
 
 
+class NoBinaryForm(ServerError):
+    """A published column has a type that the binary transfer cannot give. A stream reads on
+    in text by itself; this is not seen outside."""
+
+
 class SlotMismatch(ServerError):
     """The slot, or its server, is not the one that this consumer has read from.
 

@@ -12,6 +12,7 @@ from .config import Config
 from .errors import (
     ConnectionFailed,
     ConnectionLost,
+    NoBinaryForm,
     PublicationNotFound,
     ReplicationNotAllowed,
     ServerError,
@@ -97,6 +98,8 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
     if error.diag.message_detail:
         text += f" ({config.redact(error.diag.message_detail)})"
     state = error.sqlstate or ""
+    if state == "42883" and streaming:  # "no binary output function available for type …"
+        return NoBinaryForm(text, "leave the binary transfer out")
     if state == "42704" and streaming:
         return PublicationNotFound(text, PUBLICATION_HINT)
     if state == "42704":

@@ -23,8 +23,10 @@ from .messages import (
     Type,
 )
 from .positions import BOUNDARIES, NOTED, Positions
+from .types import Catalog, Loader, TypeInfo
+from .types.catalog import needs_text
 
-_UNSEEN: Final = frozenset({Relation, Type, type(None)})  # what the decoder alone needs
+_UNSEEN: Final = frozenset({Type, type(None)})  # what the decoder alone needs
 
 
 class Reading:
@@ -33,15 +35,29 @@ class Reading:
     Args:
         config: The settings of the stream.
         until: Where reading ends, if it does.
+        catalog: The types that are not built in; :meth:`learn` adds to it.
 
     Attributes:
+        catalog: The same.
+        wanted: OIDs of types that came up and are not known. :meth:`events` ends early where
+            they did, before the rows that need them; :meth:`learn` and :meth:`more` go on.
+        needs_text: Whether it ended early because what follows cannot come in binary.
+        binary: Whether the transfer is binary.
         positions: How far it has come.
         done: Everything before ``until`` was read.
         reply_wanted: The server has asked for a status update.
     """
 
-    def __init__(self, config: Config, until: LSN | None = None) -> None:
+    def __init__(
+        self, config: Config, until: LSN | None = None, catalog: Catalog | None = None
+    ) -> None:
         self.positions = Positions()
+        self.catalog = Catalog() if catalog is None else catalog
+        self.wanted: frozenset[int] = frozenset()
+        self.needs_text: frozenset[int] = frozenset()
+        self.binary = config.transfer == "binary"
+        self._asked: set[int] = set()  # OIDs that were looked up, found or not
+        self._loaders: list[tuple[int | str, Loader | None, Loader | None]] = []
         self.done = False
         self.until = until
         self.reply_wanted = False
@@ -58,8 +74,14 @@ class Reading:
         config = self._config
         self._assembly = Assembly(config.memory_limit)
         self._decoder = Decoder(
-            row_factory=config.row_factory, values=config.values, json_loads=config.json_loads
+            row_factory=config.row_factory,
+            values=config.values,
+            json_loads=config.json_loads,
+            numeric=config.numeric,
+            catalog=self.catalog,
         )
+        for type, text, binary in self._loaders:
+            self._decoder.register_loader(type, text=text, binary=binary)
 
     def restart(self) -> None:
         """Read on over a new connection, on which all that was not acknowledged comes again."""
@@ -68,6 +90,7 @@ class Reading:
         self._untapped = None
         self._skipping = False
         self._seen = self.positions.begun
+        self.wanted = self.needs_text = frozenset()
         self.reply_wanted = False
         self.positions.restart()
         self._begin()
@@ -76,6 +99,24 @@ class Reading:
         """Leave out the transactions that end at or before ``stored``."""
         self._stored = stored
 
+    def register_loader(
+        self, type: int | str, *, text: Loader | None = None, binary: Loader | None = None
+    ) -> None:
+        """As :meth:`pgstream.Decoder.register_loader`, for all connections."""
+        self._decoder.register_loader(type, text=text, binary=binary)
+        self._loaders.append((type, text, binary))
+
+    def learn(self, types: Iterable[TypeInfo], asked: Iterable[int] = ()) -> None:
+        """Take types into the catalog.
+
+        Args:
+            types: What is known of them.
+            asked: OIDs that are not to be wanted again, whether they were found or not.
+        """
+        self._asked.update(asked)
+        self.wanted = frozenset()
+        self._decoder.add_types(types)
+
     def events(self, payloads: Iterable[Payload]) -> Iterator[Event]:
         """The events that these payloads complete.
 
@@ -83,9 +124,10 @@ class Reading:
             ProtocolError: at a payload that is malformed, after the events before it.
         """
         self._due = self._release(payloads)
-        return self._events()
+        return self.more()
 
-    def _events(self) -> Iterator[Event]:
+    def more(self) -> Iterator[Event]:
+        """The rest of the events, after :meth:`events` ended early."""
         decode, positions = self._decoder.decode, self.positions
         skipping = self._skipping
         for payload in self._due:
@@ -115,6 +157,10 @@ class Reading:
                 if self.done:
                     return
                 continue
+            elif kind is Relation:
+                if self._is_unexplained(message):
+                    return
+                continue
             elif kind in _UNSEEN or skipping:
                 continue
             positions.events += 1
@@ -142,6 +188,16 @@ class Reading:
         payload, self._untapped = self._untapped, None
         if self._tap is not None and payload is not None:
             self._tap(payload)
+
+    def _is_unexplained(self, relation: Relation) -> bool:
+        """Whether its rows have to wait: for what is known of their types, or for text."""
+        if self._config.values == "text":
+            return False
+        types = [column.type_oid for column in relation.columns]
+        self.wanted = frozenset(self.catalog.missing(types) - self._asked)
+        if not self.wanted and self.binary:
+            self.needs_text = frozenset(needs_text(self.catalog, types))
+        return bool(self.wanted or self.needs_text)
 
     def _keepalive(self, message: Keepalive) -> None:
         self.positions.keepalive(message.end_lsn)

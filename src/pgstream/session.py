@@ -7,10 +7,11 @@ it was in ``identity.py``, what arrives is read in ``reading.py``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +22,15 @@ from . import faults, slots
 from .config import Config
 from .connector import Connector, replication_conninfo
 from .creation import create_slot, starting_point
-from .errors import ConnectionLost, ServerError, SlotNotFound
+from .errors import ConnectionLost, NoBinaryForm, ServerError, SlotNotFound
 from .heartbeat import Heartbeat
 from .identity import Anchor
 from .lsn import LSN
 from .positions import State, Status
 from .reading import Reading
 from .steps import TICK, Connect, Deliver, Pause, Run, Steps
+from .types import TypeInfo
+from .types.catalog import catalog_query, needs_text, parse_catalog
 
 log = logging.getLogger("pgstream")
 
@@ -129,7 +132,10 @@ class Session:
             try:
                 yield from self._read(self._connector)
             except ServerError as error:
-                self._lose(error)
+                if self.reading.binary and isinstance(error, NoBinaryForm):
+                    yield from self._start_over(error.message)
+                else:
+                    self._lose(error)
 
     def leave(self) -> Steps[None]:
         """Tell the server the last acknowledgement, and leave the slot in good order."""
@@ -160,10 +166,16 @@ class Session:
             raise faults.turned_away(error, config) from None
         try:
             pgconn = connection.pgconn
-            connector = Connector(pgconn, config, self._tell)
+            connector = Connector(pgconn, config, self._tell, binary=self.reading.binary)
             connection.add_notice_handler(connector.on_notice)
             slot: slots.Slot | None = yield Run(connector.prepare(), pgconn)
             position = yield from self._position(connector, slot)
+            self.reading.learn(connector.types)
+            if self.reading.binary:
+                textual = needs_text(self.reading.catalog, connector.column_types)
+                if textual:
+                    self._to_text(self._names(textual))
+                    connector.binary = False
             if config.until == "now" and self.reading.until is None:
                 self.reading.until = connector.system.position
             yield Run(connector.start(position, self._pids), pgconn)
@@ -296,9 +308,9 @@ class Session:
 
     def _unlink(self) -> None:
         """Close the connection, as it is."""
-        connection, self._connection, self._connector = self._connection, None, None
-        if connection is not None:
-            connection.pgconn.finish()
+        connector, self._connector, self._connection = self._connector, None, None
+        if connector is not None:
+            connector.close()
 
     # Reading
 
@@ -318,9 +330,67 @@ class Session:
             self._away_events = reading.positions.events
             self._away_since = time.monotonic()
             yield Deliver(reading.events(chunk) if chunk else ())
+            while reading.wanted:
+                self._away_since = None
+                yield from self._look_up(reading.wanted)
+                self._away_since = time.monotonic()
+                yield Deliver(reading.more())
             self._away_since = None
+            if reading.needs_text:
+                yield from self._start_over(self._names(reading.needs_text))
+                return
             if chunk:
                 self._heard_at = time.monotonic()  # nobody listened meanwhile
+
+    def _look_up(self, types: frozenset[int]) -> Steps[None]:
+        """Ask what these types are, over a connection of its own: the stream's is busy.
+
+        What cannot be found out costs no more than the form of the values: PostgreSQL's text,
+        or bytes.
+        """
+        found: list[TypeInfo] = []
+        try:
+            connection = yield Connect(self.config.conninfo)
+            try:
+                pgconn = connection.pgconn
+                rows: list[slots.Row] = yield Run(slots.query(pgconn, catalog_query(types)), pgconn)
+                found = parse_catalog(rows)
+            finally:
+                connection.pgconn.finish()
+        except psycopg.Error as error:
+            self._warn(
+                f"cannot look up the types {_listed(types)} of new columns; their values are text"
+                f" or bytes: {self.config.redact(' '.join(str(error).split()))}"
+            )
+        self.reading.learn(found, types)
+
+    def _start_over(self, reason: str) -> Steps[None]:
+        """Read on from what was handled, in text: the binary transfer cannot give it all."""
+        self._to_text(reason)
+        connector = self._connector
+        if connector is not None:
+            self._heard = max(self._heard, connector.heard)
+            with contextlib.suppress(ServerError, psycopg.Error):  # it may have ended by itself
+                yield Run(connector.finish(), connector.pgconn)
+        self._unlink()
+        self._dropped()
+        self.reading.restart()
+        try:
+            yield from self._link()
+        except ServerError as error:
+            self._lose(error)
+
+    def _to_text(self, reason: str) -> None:
+        self.reading.binary = False
+        self._tell(f"changed to the text transfer: {reason}")
+
+    def _names(self, types: Iterable[int]) -> str:
+        catalog = self.reading.catalog
+        names = [
+            f"{catalog[oid].schema}.{catalog[oid].name}" if oid in catalog else f"OID {oid}"
+            for oid in sorted(types)
+        ]
+        return f"a column has a type that has no binary form ({', '.join(names)})"
 
     def _listen(self, connector: Connector) -> None:
         """Notice a server that does not answer."""
@@ -436,6 +506,10 @@ class _Trouble:
         longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self.attempts, 20))
         self.attempts += 1
         return longest * chance.uniform(0.5, 1.0)
+
+
+def _listed(types: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(types)))
 
 
 def _sentence(error: ServerError) -> str:

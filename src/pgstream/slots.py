@@ -85,7 +85,10 @@ def rows_of(result: PGresult) -> list[Row]:
     rows: list[Row] = []
     for row in range(result.ntuples):
         values = [result.get_value(row, column) for column in range(result.nfields)]
-        rows.append(tuple([None if value is None else value.decode() for value in values]))
+        # A database in no known encoding may have names that are not UTF-8.
+        rows.append(
+            tuple([None if value is None else value.decode(errors="replace") for value in values])
+        )
     return rows
 
 
@@ -296,6 +299,21 @@ def missing_publications(pgconn: PGconn, names: Sequence[str]) -> PQGen[list[str
     )
     present = {row[0] for row in rows}
     return [name for name in names if name not in present]
+
+
+def column_types(pgconn: PGconn, publications: Sequence[str]) -> PQGen[set[int]]:
+    """The OIDs of the types of all columns of the tables of these publications."""
+    rows = yield from query(
+        pgconn,
+        sql.SQL(
+            "SELECT DISTINCT a.atttypid FROM pg_catalog.pg_publication_tables p"
+            " JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname"
+            " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
+            " WHERE p.pubname IN ({}) AND a.attnum > 0 AND NOT a.attisdropped"
+        ).format(sql.SQL(", ").join(map(sql.Literal, publications))),
+    )
+    return {int(oid or 0) for (oid,) in rows}
 
 
 def create_publication_sql(name: str, tables: Sequence[Table]) -> sql.Composed:

@@ -25,6 +25,7 @@ from .reading import Reading
 from .rows import RowFactory, dict_row
 from .session import Session
 from .steps import Course, Deliver, drive, drive_async, perform, perform_async
+from .types import Catalog, Loader, Numeric
 
 
 def connect(
@@ -35,7 +36,7 @@ def connect(
     create_slot: bool = True,
     create_publication: bool = False,
     tables: Sequence[str] = (),
-    binary: bool = False,
+    binary: bool | None = None,
     streaming: Streaming = "off",
     two_phase: bool = False,
     messages: bool = False,
@@ -50,6 +51,7 @@ def connect(
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
+    numeric: Numeric = "decimal",
     notice: Callable[[str], None] | None = None,
     tap: Callable[[Payload], None] | None = None,
 ) -> Stream:
@@ -63,7 +65,9 @@ def connect(
         create_slot: Create the slot if it is not there. It then starts now.
         create_publication: Create the publications that are not there.
         tables: What such a publication publishes, ``schema.table``; all tables if empty.
-        binary: Ask for the binary transfer. Types without a binary loader are ``bytes``.
+        binary: Ask for the binary transfer, which costs the server less; the default, unless
+            ``values`` is ``"text"``. Where a column has no binary form, the stream changes to
+            text by itself.
         streaming: Let the server send large transactions before they commit. They are
             still yielded whole and after their commit. ``"parallel"`` needs PostgreSQL 16.
         two_phase: Yield prepared transactions at PREPARE TRANSACTION. Needs PostgreSQL
@@ -90,6 +94,7 @@ def connect(
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
         json_loads: What parses json and jsonb.
+        numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
         notice: Called with what is worth telling a person, such as a slot created, or each
             attempt to connect again. Without it the latter are warnings of the log ``pgstream``.
         tap: Called with each payload before its events are yielded. What lies beyond
@@ -114,7 +119,7 @@ def connect_async(
     create_slot: bool = True,
     create_publication: bool = False,
     tables: Sequence[str] = (),
-    binary: bool = False,
+    binary: bool | None = None,
     streaming: Streaming = "off",
     two_phase: bool = False,
     messages: bool = False,
@@ -129,6 +134,7 @@ def connect_async(
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
+    numeric: Numeric = "decimal",
     notice: Callable[[str], None] | None = None,
     tap: Callable[[Payload], None] | None = None,
 ) -> AsyncStream:
@@ -158,6 +164,21 @@ class _StreamBase:
     def status(self) -> Status:
         """How this stream stands now: positions, lag, connection. Any thread may ask."""
         return self._session.status()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The types of the published columns that are not built in. It grows as new ones come."""
+        return self._session.reading.catalog
+
+    def register_loader(
+        self, type: int | str, *, text: Loader | None = None, binary: Loader | None = None
+    ) -> None:
+        """Load the values of a type with functions of your own, from here on.
+
+        As :meth:`pgstream.Decoder.register_loader`. Give both functions: the stream changes
+        to text where a column of any type needs it.
+        """
+        self._session.reading.register_loader(type, text=text, binary=binary)
 
     def ack(self) -> None:
         """Acknowledge all that was yielded so far: it is handled and need not come again.
@@ -436,18 +457,33 @@ def read_payloads(
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
     memory_limit: int = 64 * 2**20,
+    numeric: Numeric = "decimal",
+    catalog: Catalog | None = None,
 ) -> Iterator[Event]:
     """The events of a recorded stream, without a server: what :func:`connect` would yield.
+
+    Args:
+        payloads: What the stream brought, as :func:`~pgstream.capture.read_capture` reads it.
+        catalog: The types that are not built in; without them their values are PostgreSQL's
+            text, or bytes in the binary transfer. The other arguments are :func:`connect`'s.
 
     Raises:
         ProtocolError: at a payload that is malformed, after the events before it.
     """
     config = Config(
-        row_factory=row_factory, values=values, json_loads=json_loads, memory_limit=memory_limit
+        row_factory=row_factory,
+        values=values,
+        binary=False,  # whatever it is, there is nobody to ask for anything else
+        json_loads=json_loads,
+        memory_limit=memory_limit,
+        numeric=numeric,
     )
-    reading = Reading(config)
+    reading = Reading(config, catalog=catalog)
     try:
         yield from reading.events(payloads)
+        while reading.wanted:
+            reading.learn((), reading.wanted)
+            yield from reading.more()
     finally:
         reading.close()
 

@@ -12,13 +12,25 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
+
 from ..lsn import LSN
 from ..messages import UNCHANGED, LogicalMessage
-from ..types import JSONText
+from ..types import Composite, Interval, JSONText
+from ..types.rendering import text_of_range
 
 _quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -139,20 +151,25 @@ def _json(value: JSONText) -> str:
     return value.translate(_NEWLINES) if "\n" in value or "\r" in value else value
 
 
-def _iso(value: date | time) -> str:
+def _iso(value: date | time | Interval) -> str:
     return f'"{value.isoformat()}"'
 
 
-def _uuid(value: UUID) -> str:
+def _plain(value: Any) -> str:
+    # What str() makes of it needs no escapes.
     return f'"{value}"'
 
 
-def _lsn(value: LSN) -> str:
-    return f'"{value}"'
+def _range(value: Range[Any]) -> str:
+    return encode_str(text_of_range(value))
+
+
+def _multirange(value: Multirange[Any]) -> str:
+    return encode_str("{" + ",".join(map(text_of_range, value)) + "}")
 
 
 def _list(values: list[Any] | tuple[Any, ...]) -> str:
-    if not _CONTAINERS.isdisjoint(map(type, values)):
+    if any(isinstance(value, (list, tuple, dict)) for value in values):
         return _container(values)
     return "[" + ",".join([encode_value(value) for value in values]) + "]"
 
@@ -166,9 +183,13 @@ def _container(value: Any) -> str:
     open_ones: list[tuple[Iterator[tuple[str, Any]], str]] = []
 
     def enter(container: Any) -> None:
-        if isinstance(container, dict):
+        if isinstance(container, Composite):
             parts.append("{")
-            members = ((encode_str(str(key)) + ":", item) for key, item in container.items())
+            named = zip(map(encode_str, container.pg_names), container, strict=True)
+            open_ones.append((((name + ":", item) for name, item in named), "}"))
+        elif isinstance(container, dict):
+            parts.append("{")
+            members = ((encode_str(_key(key)) + ":", item) for key, item in container.items())
             open_ones.append((members, "}"))
         else:
             parts.append("[")
@@ -191,11 +212,14 @@ def _container(value: Any) -> str:
     return "".join(parts)
 
 
+def _key(key: Any) -> str:
+    # A key of hstore that is not UTF-8 is bytes.
+    return f"\\x{key.hex()}" if isinstance(key, bytes) else str(key)
+
+
 def _other(value: Any) -> str:
     return encode_str(str(value))
 
-
-_CONTAINERS: Final = frozenset({list, tuple, dict})
 
 _ENCODERS: Final[dict[type, Callable[[Any], str]]] = {
     type(None): _none,
@@ -210,8 +234,18 @@ _ENCODERS: Final[dict[type, Callable[[Any], str]]] = {
     datetime: encode_time,
     date: _iso,
     time: _iso,
-    UUID: _uuid,
-    LSN: _lsn,
+    Interval: _iso,
+    UUID: _plain,
+    LSN: _plain,
+    IPv4Address: _plain,
+    IPv4Interface: _plain,
+    IPv4Network: _plain,
+    IPv6Address: _plain,
+    IPv6Interface: _plain,
+    IPv6Network: _plain,
+    Range: _range,
+    Multirange: _multirange,
+    Composite: _container,
     list: _list,
     tuple: _list,
     dict: _container,

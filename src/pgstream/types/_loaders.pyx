@@ -18,8 +18,8 @@ from decimal import Decimal
 from uuid import UUID, SafeUUID
 
 from . import datetimes, numbers, strings
-from .arrays import MAX_DIMENSIONS, ArrayBinary, ArrayText, nest
-from .documents import JsonbLoader, JsonLoader
+from .arrays import COMMA, MAX_DIMENSIONS, ArrayBinary, ArrayText, nest
+from .documents import MAX_DEPTH, JsonbLoader, JsonLoader, is_too_deep
 
 cdef extern from "Python.h":
     PyObject *PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
@@ -35,6 +35,7 @@ cdef object _Decimal = Decimal
 cdef object _UUID = UUID
 cdef object _UNKNOWN_SAFETY = SafeUUID.unknown
 cdef int _MAX_DIMENSIONS = MAX_DIMENSIONS
+cdef Py_ssize_t _MAX_DEPTH = MAX_DEPTH
 cdef int64_t _DAY = 86400000000
 
 
@@ -54,6 +55,8 @@ cdef Loader compiled(object python):
         known = COMPILED.get(python)
         if known is not None:
             return known
+        return make(call_python, python)
+    if kind is ArrayText and python.delimiter != COMMA:
         return make(call_python, python)
     if kind is ArrayText or kind is ArrayBinary:
         loader = make(array_text if kind is ArrayText else array_binary, python)
@@ -188,7 +191,7 @@ cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t 
     scale = be16(data + 6)
     if size != 8 + 2 * count:
         raise ValueError("not as long as its digit count says")
-    if sign != 0x0000 and sign != 0x4000:
+    if sign != 0x0000 and sign != 0x4000 or scale > 0x3FFF:
         return numbers.numeric_binary(PyBytes_FromStringAndSize(<const char *>data, size))
     # Digit i stands for group * 10000^(weight - i). `at` counts decimal digits from the
     # first one written, which may be one of `lead` zeros before those that were sent.
@@ -320,6 +323,9 @@ cdef object uuid_binary(Loader loader, const unsigned char *data, Py_ssize_t siz
 cdef object load_json(Loader loader, const unsigned char *data, Py_ssize_t size):
     document = utf8(data, size)
     if type(document) is bytes:
+        return document
+    if size > _MAX_DEPTH and loader.python.parses \
+            and is_too_deep(PyBytes_FromStringAndSize(<const char *>data, size)):
         return document
     try:
         return loader.loads(document)

@@ -8,17 +8,28 @@ from typing import Any, Final
 
 MAX_DIMENSIONS: Final = 6  # MAXDIM of the server
 
-_LEFT, _RIGHT, _QUOTE, _BACKSLASH, _COMMA = b'{}"\\,'
+COMMA: Final = ord(",")
+_LEFT, _RIGHT, _QUOTE, _BACKSLASH = b'{}"\\'
 _header = struct.Struct(">iiI")
 _dimension = struct.Struct(">ii")
 _length = struct.Struct(">i")
 
 
 class ArrayText:
-    """Loads ``{1,2,NULL}``, ``{{"a","b"}}``, ``[0:1]={…}`` with the element's loader."""
+    """Loads ``{1,2,NULL}``, ``{{"a","b"}}``, ``[0:1]={…}`` with the element's loader.
 
-    def __init__(self, element: Callable[[bytes], Any]) -> None:
+    Lower bounds are dropped, as psycopg drops them.
+
+    Args:
+        element: The element's loader.
+        delimiter: The byte between elements: a comma, for box a semicolon.
+    """
+
+    def __init__(self, element: Callable[[bytes], Any], delimiter: int = COMMA) -> None:
         self.element = element
+        self.delimiter = delimiter
+        self._special = bytes([delimiter]) + b'{}"\\'
+        self._after = bytes([delimiter, _RIGHT])
 
     def __call__(self, raw: bytes) -> list[Any]:
         start = 0
@@ -46,15 +57,24 @@ class ArrayText:
                 item, at = _quoted(raw, at + 1)
                 value = self.element(item)
             else:
-                item, at = _unquoted(raw, at)
+                item, at = self._unquoted(raw, at)
                 value = None if item == b"NULL" else self.element(item)
             values.append(value)
             after = raw[at]
             at += 1
             if after == _RIGHT:
                 return values, at
-            if after != _COMMA:
-                raise ValueError("neither , nor } after an element")
+            if after != self.delimiter:
+                raise ValueError("neither a delimiter nor } after an element")
+
+    def _unquoted(self, raw: bytes, at: int) -> tuple[bytes, int]:
+        """The bare element, and the position of the delimiter after it."""
+        start = at
+        while raw[at] not in self._special:
+            at += 1
+        if at == start or raw[at] not in self._after:
+            raise ValueError("not an element")
+        return raw[start:at], at
 
 
 class ArrayBinary:
@@ -119,13 +139,3 @@ def _quoted(raw: bytes, at: int) -> tuple[bytes, int]:
             byte = raw[at]
             at += 1
         item.append(byte)
-
-
-def _unquoted(raw: bytes, at: int) -> tuple[bytes, int]:
-    """The bare element, and the position of the delimiter after it."""
-    start = at
-    while raw[at] not in b',{}"\\':
-        at += 1
-    if at == start or raw[at] not in b",}":
-        raise ValueError("not an element")
-    return raw[start:at], at

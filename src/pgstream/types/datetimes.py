@@ -1,4 +1,4 @@
-"""Loaders of date, time, timestamp and timestamptz (``src/backend/utils/adt/{date,timestamp}.c``).
+"""Loaders of dates and times (``src/backend/utils/adt/{date,timestamp}.c``).
 
 What Python's types cannot hold (infinity, BC, years beyond 9999, 24:00:00) stays
 PostgreSQL's text, in the ISO DateStyle, from either format.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 import struct
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Final
 
 _CLOCK: Final = rb"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
 _OFFSET: Final = rb"[+-][01]\d(?::[0-5]\d(?::[0-5]\d)?)?"
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
 _TIME = re.compile(_CLOCK)
+_TIMETZ = re.compile(b"(" + _CLOCK + rb")([+-])(\d\d)(?::([0-5]\d)(?::([0-5]\d))?)?")
 _TIMESTAMP = re.compile(_DATE.pattern + b" " + _CLOCK)
 _TIMESTAMPTZ = re.compile(_TIMESTAMP.pattern + _OFFSET)
 
 _unpack_date = struct.Struct(">i").unpack
 _unpack_time = struct.Struct(">q").unpack
+_unpack_timetz = struct.Struct(">qi").unpack
 
 POSTGRES_EPOCH: Final = datetime(2000, 1, 1)
 POSTGRES_EPOCH_UTC: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -70,6 +72,31 @@ def time_binary(raw: bytes) -> time | str:
     if us == _DAY:
         return "24:00:00"
     return (POSTGRES_EPOCH + timedelta(microseconds=us)).time()
+
+
+def timetz_text(raw: bytes) -> time | str:
+    """``08:12:00.123456+05:30``, the offset east of UTC."""
+    match = _TIMETZ.fullmatch(raw)
+    if match is None:
+        return _own_text(raw)
+    clock, sign, hours, minutes, seconds = match.groups()
+    offset = int(hours) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    if offset >= 86_400:
+        return _own_text(raw)
+    return time.fromisoformat(clock.decode()).replace(
+        tzinfo=_zone(-offset if sign == b"-" else offset)
+    )
+
+
+def timetz_binary(raw: bytes) -> time | str:
+    """Eight bytes: microseconds since midnight; four: seconds *west* of UTC."""
+    us, west = _unpack_timetz(raw)
+    if not (0 <= us <= _DAY and -86_400 < west < 86_400):
+        raise ValueError("not within a day")
+    if us == _DAY:
+        return "24:00:00" + _text_of_offset(-west)
+    moment = (POSTGRES_EPOCH + timedelta(microseconds=us)).time()
+    return moment.replace(tzinfo=_zone(-west))
 
 
 def timestamp_text(raw: bytes) -> datetime | str:
@@ -134,6 +161,20 @@ def text_of_timestamp(us: int, zone: str) -> str:
     if year > 0:
         return f"{year:04d}-{month:02d}-{day:02d} {clock}"
     return f"{1 - year:04d}-{month:02d}-{day:02d} {clock} BC"
+
+
+def _zone(east: int) -> timezone:
+    return timezone(timedelta(seconds=east))
+
+
+def _text_of_offset(east: int) -> str:
+    """PostgreSQL's text of an offset: minutes and seconds where there are any."""
+    minutes, seconds = divmod(abs(east), 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{'-' if east < 0 else '+'}{hours:02d}"
+    if minutes or seconds:
+        text += f":{minutes:02d}"
+    return f"{text}:{seconds:02d}" if seconds else text
 
 
 def _microseconds(raw: bytes) -> int:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+MAX_DEPTH: Final = 500
+"""Documents nested more deeply stay text.
+
+Counted, and not left to Python's recursion limit: what is a value must not depend on how
+deep in the program the decoder is called, or on which decoder it is.
+"""
+
+_BRACKETS: Final = frozenset(b'[]{}"')
 
 
 class JSONText(str):
@@ -18,18 +27,22 @@ class JSONText(str):
 class JsonLoader:
     """Loads json, and jsonb's text form, with ``loads``.
 
-    What ``loads`` refuses though PostgreSQL holds it (an integer of 5,000 digits, deep
-    nesting) stays PostgreSQL's text.
+    What ``loads`` refuses though PostgreSQL holds it (an integer of 5,000 digits) stays
+    PostgreSQL's text, and so does what is nested beyond :data:`MAX_DEPTH`.
     """
 
     def __init__(self, loads: Callable[[str], Any]) -> None:
         self.loads = loads
+        # A kind of str keeps the text as it is, however deep.
+        self.parses = not (isinstance(loads, type) and issubclass(loads, str))
 
     def __call__(self, raw: bytes) -> Any:
         try:
             document = raw.decode()
         except UnicodeDecodeError:
             return raw
+        if self.parses and len(raw) > MAX_DEPTH and is_too_deep(raw):
+            return document
         try:
             return self.loads(document)
         except (ValueError, RecursionError):
@@ -43,3 +56,30 @@ class JsonbLoader(JsonLoader):
         if raw[:1] != b"\x01":
             raise ValueError("unknown version")
         return super().__call__(raw[1:])
+
+
+def is_too_deep(raw: bytes) -> bool:
+    """Whether brackets nest beyond :data:`MAX_DEPTH`; those inside strings do not count."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    in_string = False
+    at = 0
+    while at < len(raw):
+        byte = raw[at]
+        if in_string:
+            if byte == 0x5C:  # a backslash, and what it escapes
+                at += 1
+            elif byte == 0x22:
+                in_string = False
+        elif byte in _BRACKETS:
+            if byte == 0x22:
+                in_string = True
+            elif byte in b"[{":
+                depth += 1
+                if depth > MAX_DEPTH:
+                    return True
+            else:
+                depth -= 1
+        at += 1
+    return False

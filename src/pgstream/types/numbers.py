@@ -1,11 +1,14 @@
-"""Loaders of numbers and bool (``src/backend/utils/adt/{bool,int,int8,float,numeric}.c``)."""
+"""Loaders of numbers, bool and money.
+
+``src/backend/utils/adt/{bool,int,int8,float,numeric,cash}.c``
+"""
 
 from __future__ import annotations
 
 import re
 import struct
 from decimal import Decimal
-from math import copysign, inf
+from math import copysign, inf, isinf, nextafter
 from typing import Final
 
 _INT8_MIN: Final = -(2**63)
@@ -22,7 +25,10 @@ _numeric_header = struct.Struct(">HhHH")
 _FLOAT4_MIN_NORMAL: Final = 2.0**-126
 _FLOAT4_MAX: Final = 0x7F7FFFFF  # as bits
 
+_DIGITS: Final = re.compile(rb"[0-9]+")
+_MINUS_SIGN: Final = "\N{MINUS SIGN}".encode()
 _NUMERIC_TEXT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?|NaN|-?Infinity")
+_MAX_SCALE: Final = 0x3FFF
 _NUMERIC_SPECIAL: Final = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 
 
@@ -133,15 +139,39 @@ def numeric_text(raw: bytes) -> Decimal:
 
 def numeric_binary(raw: bytes) -> Decimal:
     """Base-10000 digits: u16 count, i16 weight, u16 sign, u16 display scale, the digits."""
+    return Decimal(text_of_numeric(raw))
+
+
+def numeric_text_as_str(raw: bytes) -> str:
+    """PostgreSQL's text of a numeric, for ``numeric="str"``."""
+    if not _NUMERIC_TEXT.fullmatch(raw):
+        raise ValueError("not a number")
+    return raw.decode()
+
+
+def numeric_text_as_float(raw: bytes) -> float | str:
+    """The nearest float, for ``numeric="float"``; text beyond the largest one."""
+    return _float_of_numeric(numeric_text_as_str(raw))
+
+
+def numeric_binary_as_float(raw: bytes) -> float | str:
+    """As :func:`numeric_text_as_float`, from the binary form."""
+    return _float_of_numeric(text_of_numeric(raw))
+
+
+def text_of_numeric(raw: bytes) -> str:
+    """PostgreSQL's text of a numeric in its binary form."""
     if len(raw) < 8:
         raise ValueError("shorter than its header")
     count, weight, sign, scale = _numeric_header.unpack_from(raw)
     if len(raw) != 8 + 2 * count:
         raise ValueError("not as long as its digit count says")
     if sign in _NUMERIC_SPECIAL:
-        return Decimal(_NUMERIC_SPECIAL[sign])
+        return _NUMERIC_SPECIAL[sign]
     if sign not in (0x0000, 0x4000):
         raise ValueError("unknown sign")
+    if scale > _MAX_SCALE:
+        raise ValueError("impossible scale")
     groups = struct.unpack_from(f">{count}H", raw, 8)
     if any(group > 9999 for group in groups):
         raise ValueError("digit beyond 9999")
@@ -156,7 +186,81 @@ def numeric_binary(raw: bytes) -> Decimal:
         raise ValueError("digits beyond its scale")
     whole = digits[:point].lstrip("0") or "0"
     minus = "-" if sign else ""
-    return Decimal(f"{minus}{whole}.{digits[point : point + scale]}" if scale else minus + whole)
+    return f"{minus}{whole}.{digits[point : point + scale]}" if scale else minus + whole
+
+
+def money_text(raw: bytes) -> int:
+    """``$1,234.50``, ``-$1.00``, ``($1.00)``, ``1.234,50 €``: the number of the smallest units.
+
+    The locale of the server decides where the point stands and how many digits follow it,
+    and always the same number of them: so the digits are the number.
+    """
+    digits = b"".join(_DIGITS.findall(raw))
+    if not 1 <= len(digits) <= 19:
+        raise ValueError("not an amount")
+    value = int(digits)
+    if b"-" in raw or b"(" in raw or _MINUS_SIGN in raw:
+        value = -value
+    if not _INT8_MIN <= value <= _INT8_MAX:
+        raise ValueError("beyond 64 bits")
+    return value
+
+
+def text_of_float8(value: float) -> str:
+    """PostgreSQL's text of a float8 (``src/common/d2s.c``)."""
+    return _text_of_float(_shortest(value), 15) if value - value == 0.0 else _special(value)
+
+
+def text_of_float4(raw: bytes) -> str:
+    """PostgreSQL's text of a float4 in its binary form."""
+    value = float4_binary(raw)
+    return _text_of_float(repr(value), 6) if value - value == 0.0 else _special(value)
+
+
+def _special(value: float) -> str:
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def _shortest(value: float) -> str:
+    """The fewest digits that only ``value`` is nearest to.
+
+    Python also takes digits that lie half-way to the next number, where reading them back
+    rounds the right way; PostgreSQL does not. Only integers beyond 2^53 have such digits.
+    """
+    text = repr(value)
+    if abs(value) < 2.0**53:
+        return text
+    exact, shown = int(value), int(Decimal(text))
+    neighbour = nextafter(value, inf if shown > exact else -inf)
+    if shown == exact or isinf(neighbour) or 2 * shown != exact + int(neighbour):
+        return text
+    return next(
+        text
+        for text in (f"{value:.{digits}e}" for digits in range(17))
+        if 2 * abs(int(Decimal(text)) - exact) < abs(int(neighbour) - exact)
+    )
+
+
+def _text_of_float(shortest: str, limit: int) -> str:
+    """The same number, with an exponent where PostgreSQL writes one."""
+    sign, digits, exponent = Decimal(shortest).as_tuple()
+    minus = "-" if sign else ""
+    shown = "".join(map(str, digits)).rstrip("0")
+    if not shown:
+        return minus + "0"
+    first = len(digits) - 1 + int(exponent)  # the power of ten of the first digit
+    if not -4 <= first < limit:
+        fraction = f".{shown[1:]}" if len(shown) > 1 else ""
+        return f"{minus}{shown[0]}{fraction}e{'-' if first < 0 else '+'}{abs(first):02d}"
+    if first < 0:
+        return f"{minus}0.{'0' * (-first - 1)}{shown}"
+    whole, fraction = shown[: first + 1].ljust(first + 1, "0"), shown[first + 1 :]
+    return f"{minus}{whole}.{fraction}" if fraction else minus + whole
+
+
+def _float_of_numeric(text: str) -> float | str:
+    value = float(text)
+    return text if isinf(value) and "Inf" not in text else value
 
 
 def _float4_of(bits: int) -> float:

@@ -1,4 +1,7 @@
-"""Loaders of text, bytea and uuid (``src/backend/utils/adt/{varlena,uuid}.c``)."""
+"""Loaders of text, "char", bytea, uuid and bit strings.
+
+``src/backend/utils/adt/{varlena,char,uuid,varbit}.c``
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,39 @@ _ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
 def text(raw: bytes) -> str | bytes:
     """Text in UTF-8, the same in both formats; bytes where it is not valid UTF-8.
 
-    That happens in a SQL_ASCII database, and with ``"char"`` on PostgreSQL 14.
+    That happens in a SQL_ASCII database.
     """
     try:
         return raw.decode()
     except UnicodeDecodeError:
         return raw
+
+
+def char_text(raw: bytes) -> str | bytes:
+    r"""One character of ``"char"``; a byte beyond ASCII as ``\377``.
+
+    PostgreSQL 14 sends such a byte as it is, later versions write it so.
+    """
+    if len(raw) == 1 and raw[0] >= 0x80:
+        return f"\\{raw[0]:03o}"
+    return text(raw)
+
+
+def char_binary(raw: bytes) -> str:
+    """One byte; 0 is the empty string."""
+    (byte,) = raw
+    if byte >= 0x80:
+        return f"\\{byte:03o}"
+    return chr(byte) if byte else ""
+
+
+def bit_binary(raw: bytes) -> str:
+    """u32 bits, then the bits, the first one on the left, padded to whole bytes: ``0101``."""
+    count = int.from_bytes(raw[:4], "big")
+    if len(raw) != 4 + (count + 7) // 8:
+        raise ValueError("not as long as its count of bits says")
+    digits = f"{int.from_bytes(raw[4:], 'big'):0{8 * (len(raw) - 4)}b}"
+    return digits[:count]
 
 
 def bytea_text(raw: bytes) -> bytes:

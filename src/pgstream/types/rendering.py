@@ -1,0 +1,109 @@
+"""From a Python value back to PostgreSQL's text of it: for the bounds of ranges in JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any, Final
+
+from psycopg.types.range import Range
+
+from .composites import Composite
+from .numbers import text_of_float8
+
+_RANGE_MEANING: Final = re.compile(r'["\\()\[\],\s]')
+_ARRAY_MEANING: Final = re.compile(r'["\\{},\s]')
+_RECORD_MEANING: Final = re.compile(r'["\\(),\s]')
+
+
+def text_of_range(value: Range[Any]) -> str:
+    """``[1,5)``, ``(,"a b"]`` or ``empty``."""
+    if value.isempty:
+        return "empty"
+    lower = "" if value.lower is None else _doubled(text_of(value.lower), _RANGE_MEANING)
+    upper = "" if value.upper is None else _doubled(text_of(value.upper), _RANGE_MEANING)
+    opening = "[" if value.lower_inc else "("
+    return f"{opening}{lower},{upper}{']' if value.upper_inc else ')'}"
+
+
+def text_of(value: Any) -> str:
+    """PostgreSQL's text of a value that a loader has made.
+
+    What one Python type stands for two of PostgreSQL's for, it is the text of the more common
+    one: a float is a float8, money a number.
+    """
+    render = _RENDERERS.get(type(value))
+    if render is None:
+        render = next((_RENDERERS[base] for base in type(value).__mro__ if base in _RENDERERS), str)
+    return render(value)
+
+
+def _array(values: list[Any]) -> str:
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    text = text_of(value)
+    if type(value) is list:
+        return text
+    if text and text.upper() != "NULL" and not _ARRAY_MEANING.search(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _record(value: Composite) -> str:
+    fields = ["" if item is None else _doubled(text_of(item), _RECORD_MEANING) for item in value]
+    return f"({','.join(fields)})"
+
+
+def _doubled(text: str, meaning: re.Pattern[str]) -> str:
+    """The text, between quotes if need be, with quotes and backslashes doubled."""
+    if text and not meaning.search(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '""') + '"'
+
+
+def _bool(value: bool) -> str:
+    return "t" if value else "f"
+
+
+def _bytes(value: bytes) -> str:
+    return "\\x" + value.hex()
+
+
+def _timestamp(value: datetime) -> str:
+    text = _fraction(value.replace(tzinfo=None).isoformat(" "))
+    return f"{text}+00" if value.tzinfo is UTC else text
+
+
+def _time(value: time) -> str:
+    text = _fraction(value.replace(tzinfo=None).isoformat())
+    if value.tzinfo is None:
+        return text
+    offset = value.isoformat()[len(value.replace(tzinfo=None).isoformat()) :]
+    return text + offset.removesuffix(":00")
+
+
+def _fraction(text: str) -> str:
+    """Without the zeros that PostgreSQL does not write."""
+    return text.rstrip("0") if "." in text else text
+
+
+_RENDERERS: Final[dict[type, Callable[[Any], str]]] = {
+    bool: _bool,
+    int: str,
+    float: text_of_float8,
+    Decimal: "{:f}".format,
+    str: str,
+    bytes: _bytes,
+    date: date.isoformat,
+    datetime: _timestamp,
+    time: _time,
+    list: _array,
+    Range: text_of_range,
+    Composite: _record,
+}
