@@ -308,9 +308,10 @@ class Session:
 
     def _unlink(self) -> None:
         """Close the connection, as it is."""
-        connector, self._connector, self._connection = self._connector, None, None
+        connector, self._connector = self._connector, None
         if connector is not None:
             connector.close()
+        self._connection = None
 
     # Reading
 
