@@ -142,6 +142,11 @@ class Positions:
         self.handled = max(self.handled, position)
         self.flushed = max(self.flushed, position)
 
+    def resume_idle(self, position: LSN) -> None:
+        """Count as handled what held nothing for us, now that the sink knows as well."""
+        if not self.in_flight:
+            self.handled = max(self.handled, position)
+
     def restart(self) -> None:
         """Forget what was received and not handed out: it comes again, as all does that was
         not acknowledged."""

@@ -22,7 +22,14 @@ from . import faults, slots
 from .config import Config
 from .connector import Connector, replication_conninfo
 from .creation import create_slot, starting_point
-from .errors import ConnectionLost, NoBinaryForm, ServerError, SlotNotFound
+from .errors import (
+    ConfigError,
+    ConnectionLost,
+    NoBinaryForm,
+    ServerError,
+    SlotMismatch,
+    SlotNotFound,
+)
 from .heartbeat import Heartbeat
 from .identity import Anchor
 from .lsn import LSN
@@ -73,6 +80,8 @@ class Session:
         self._interval = config.status_interval
         self._reported = 0.0
         self._saved = 0.0
+        self._advanced = 0.0
+        self._sends_prepared = False
         self._pinged = False
         self._heard = LSN(0)
         self._heard_at = 0.0  # when something arrived last, or we began to listen again
@@ -105,6 +114,59 @@ class Session:
             events_in_flight=positions.events_in_flight,
             reconnects=self.reconnects,
         )
+
+    # The sink's position
+
+    def adopt(self, stored: LSN | None) -> None:
+        """Begin where a sink stands that keeps its position with its data.
+
+        Args:
+            stored: The ``end_lsn`` of the last transaction in the sink; ``None`` if it has none.
+
+        Raises:
+            ConfigError: if the slot sends prepared transactions when they are prepared.
+            SlotMismatch: if the slot does not have all that the sink lacks, or the server
+                is behind the sink.
+        """
+        positions, connector = self.reading.positions, self._connector
+        if self.config.two_phase or self._sends_prepared:
+            raise ConfigError(
+                "a handler that keeps its position cannot read prepared transactions: they are"
+                " stored when they are prepared, and may be rolled back after that",
+                "read from a slot without two_phase",
+            )
+        positions.follows_idle = False  # the sink would not know of it
+        if stored is None:
+            return
+        if stored < positions.handled:
+            raise SlotMismatch(
+                f"the handler has stored up to {stored}, slot {self.config.slot!r} stands at"
+                f" {positions.handled}: changes in between do not come",
+                "copy the tables anew, or put back the position that belongs to the data",
+                (stored, positions.handled),
+            )
+        if connector is not None and not connector.system.in_recovery:
+            position = connector.system.position
+            if stored > max(position, connector.heard):
+                raise SlotMismatch(
+                    f"the handler has stored up to {stored}, the server is at an earlier point,"
+                    f" {position}: it was restored from a backup, or is another one",
+                    "copy the tables anew, or name the server that the data came from",
+                    (position, stored),
+                )
+        positions.handled = stored
+        self.reading.skip(stored)
+
+    def idle_position(self) -> LSN | None:
+        """The position that a sink may be told because nothing before it was for it; ``None``
+        if there is none, or it was told one a moment ago."""
+        positions, now = self.reading.positions, time.monotonic()
+        if positions.follows_idle or positions.in_flight or positions.idle <= positions.handled:
+            return None
+        if now - self._advanced < self._interval and not self.over():
+            return None
+        self._advanced = now
+        return positions.idle
 
     # Steps
 
@@ -210,6 +272,7 @@ class Session:
                 stands = yield from self._create_slot(connector)
             else:
                 stands = slot.confirmed_flush_lsn or LSN(0)
+                self._sends_prepared = slot.two_phase
                 if config.failover and not slot.failover:
                     yield Run(slots.enable_failover(pgconn, config.slot), pgconn)
                     self._tell(f"slot {config.slot} is copied to standbys from now on")

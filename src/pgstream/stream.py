@@ -297,10 +297,18 @@ class Stream(_StreamBase):
         A handler with a method ``flush`` may hold events back: ``flush`` is called when
         nothing more has arrived, and the acknowledgement follows it. A method ``close`` is
         called at the end. An exception of the handler ends the stream, and nothing of the
-        transaction it was raised in is acknowledged.
+        transaction it was raised in is acknowledged. A handler with a method ``position``
+        keeps the position with its data: see :mod:`pgstream.handlers`.
+
+        Raises:
+            SlotMismatch: if the handler's position and the slot's do not fit together.
         """
         flush = getattr(handler, "flush", None)
+        position = getattr(handler, "position", None)
+        advance = getattr(handler, "advance", None)
         try:
+            if position is not None:
+                self._session.adopt(position())
             for event in self._source:
                 if event is not None:
                     handler(event)
@@ -308,9 +316,13 @@ class Stream(_StreamBase):
                         self.positions.deliver(event)
                         if flush is None:
                             self.ack()
-                elif flush is not None and self.positions.unacknowledged:
-                    flush()
-                    self.ack()
+                else:
+                    if flush is not None and self.positions.unacknowledged:
+                        flush()
+                        self.ack()
+                    if advance is not None and (idle := self._session.idle_position()):
+                        advance(idle)
+                        self.positions.resume_idle(idle)
             if flush is not None:
                 flush()
                 self.ack()
@@ -399,11 +411,15 @@ class AsyncStream(_StreamBase):
             yield batch
 
     async def run(self, handler: Callable[[Event], object]) -> None:
-        """As :meth:`Stream.run`; ``handler``, its ``flush`` and ``close`` may be coroutines."""
+        """As :meth:`Stream.run`; ``handler`` and its methods may be coroutines."""
         flush = getattr(handler, "flush", None)
+        position = getattr(handler, "position", None)
+        advance = getattr(handler, "advance", None)
         try:
             if not self._opened:
                 await self._open()
+            if position is not None:
+                self._session.adopt(await _finished(position()))
             async for event in self._source:
                 if event is not None:
                     await _finished(handler(event))
@@ -411,9 +427,13 @@ class AsyncStream(_StreamBase):
                         self.positions.deliver(event)
                         if flush is None:
                             self.ack()
-                elif flush is not None and self.positions.unacknowledged:
-                    await _finished(flush())
-                    self.ack()
+                else:
+                    if flush is not None and self.positions.unacknowledged:
+                        await _finished(flush())
+                        self.ack()
+                    if advance is not None and (idle := self._session.idle_position()):
+                        await _finished(advance(idle))
+                        self.positions.resume_idle(idle)
             if flush is not None:
                 await _finished(flush())
                 self.ack()
@@ -494,6 +514,5 @@ def check_batch_size(max_events: int) -> None:
         raise ValueError(f"max_events must be at least 1, not {max_events}")
 
 
-async def _finished(result: object) -> None:
-    if inspect.isawaitable(result):
-        await result
+async def _finished(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result
