@@ -120,6 +120,6 @@ def decoder_impl(request: pytest.FixtureRequest) -> Any:
 def both_decoders(decoder_impl: Any) -> Iterator[None]:
     """Let streams decode with each implementation in turn."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("pgstream.stream", "pgstream.assembly"):
+        for module in ("pgstream.reading", "pgstream.assembly"):
             patch.setattr(f"{module}.Decoder", decoder_impl)
         yield

@@ -243,7 +243,7 @@ def test_the_server_goes_away(server: Server) -> None:
             pgstream.connect(own.dsn(), create_publication=True).close()
             admin.execute("INSERT INTO users VALUES (1)")
         seen = []
-        stream = pgstream.connect(own.dsn())
+        stream = pgstream.connect(own.dsn(), reconnect_timeout=0)
         with stream:
             for event in stream:
                 seen.append(event)
@@ -263,7 +263,7 @@ def test_the_server_goes_away(server: Server) -> None:
 
 
 def test_the_connection_is_terminated(published: Database) -> None:
-    with pgstream.connect(published.dsn, slot=slot(published)) as stream:
+    with pgstream.connect(published.dsn, slot=slot(published), reconnect_timeout=0) as stream:
         (pid,) = published.execute("SELECT active_pid FROM pg_replication_slots")[0]
         published.execute(f"SELECT pg_terminate_backend({pid})")
         with pytest.raises(ConnectionLost, match="terminating"):

@@ -141,7 +141,8 @@ def test_equality_does_not_ignore_the_class() -> None:
 @each
 def test_each_field_counts_for_equality(sample: Any) -> None:
     for field in dataclasses.fields(sample):
-        assert dataclasses.replace(sample, **{field.name: object()}) != sample
+        counts = field.name != "redelivered"  # says how it came, not what it is
+        assert (dataclasses.replace(sample, **{field.name: object()}) != sample) == counts
 
 
 @each

@@ -26,7 +26,7 @@ from pgstream import (
     tuple_row,
 )
 from pgstream.config import Config
-from pgstream.stream import Reading
+from pgstream.reading import Reading
 from servers import Database
 
 pytestmark = pytest.mark.usefixtures("both_decoders")

@@ -13,6 +13,7 @@ from .errors import (
     ServerError,
     SlotInUse,
     SlotLost,
+    SlotMismatch,
     SlotNotFound,
 )
 from .lsn import LSN
@@ -43,7 +44,7 @@ from .messages import (
     Type,
     Update,
 )
-from .positions import Positions
+from .positions import Positions, Status
 from .rows import dict_row, tuple_row
 from .stream import AsyncStream, Stream, connect, connect_async, read_payloads
 from .types import Catalog, Interval, TypeInfo
@@ -85,7 +86,9 @@ __all__ = [
     "ServerError",
     "SlotInUse",
     "SlotLost",
+    "SlotMismatch",
     "SlotNotFound",
+    "Status",
     "Stream",
     "StreamAbort",
     "StreamCommit",

@@ -454,6 +454,7 @@ cdef object decode_begin(Decoder decoder, Reader reader):
     message.xid = reader.u32()
     reader.finish()
     open_transaction(decoder, message.xid, message.commit_lsn, message.commit_time, None)
+    message.redelivered = False
     return message
 
 
@@ -719,6 +720,7 @@ cdef object decode_begin_prepare(Decoder decoder, Reader reader):
     open_transaction(
         decoder, message.xid, message.prepare_lsn, message.prepare_time, message.gid
     )
+    message.redelivered = False
     return message
 
 

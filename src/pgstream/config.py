@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .lsn import LSN
 from .messages import Payload
 from .rows import RowFactory, dict_row
+from .types import Numeric
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
 Values: TypeAlias = Literal["typed", "text"]
@@ -51,16 +52,22 @@ class Config:
     create_slot: bool = True
     create_publication: bool = False
     tables: Sequence[str] = ()
-    binary: bool = False
+    binary: bool | None = None
     streaming: Streaming = "off"
     two_phase: bool = False
     messages: bool = False
     until: LSN | Literal["now"] | None = None
+    failover: bool = False
     status_interval: float = 10.0
+    reconnect_timeout: float | None = None
+    handler_timeout: float | None = 3600.0
+    silence_timeout: float | None = 300.0
+    state_file: str | os.PathLike[str] | None = None
     memory_limit: int = 64 * 2**20
     row_factory: RowFactory = dict_row
     values: Values = "typed"
     json_loads: Callable[[str], Any] = json.loads
+    numeric: Numeric = "decimal"
     notice: Callable[[str], None] | None = None
     tap: Callable[[Payload], None] | None = None
 
@@ -70,6 +77,8 @@ class Config:
     """Where ``dsn`` leads to (host, port, dbname, user), for messages."""
     publications: tuple[str, ...] = field(init=False)
     """The names in ``publication``."""
+    transfer: Literal["binary", "text"] = field(init=False)
+    """What the server is asked for: binary, unless ``binary`` or ``values`` says otherwise."""
     table_names: tuple[Table, ...] = field(init=False)
     """``tables``, parsed."""
 
@@ -96,12 +105,26 @@ class Config:
                 "values as text cannot be made from the binary transfer",
                 "leave out one of the two",
             )
+        is_binary = self.values != "text" if self.binary is None else self.binary
+        _set(self, "transfer", "binary" if is_binary else "text")
+        _one_of("numeric", self.numeric, get_args(Numeric))
         if self.until is not None and self.until != "now" and not isinstance(self.until, LSN):
             raise ConfigError(f"until is {self.until!r}", "give an LSN, 'now' or None")
         if not (self.status_interval > 0 and math.isfinite(self.status_interval)):
             raise ConfigError(
                 f"status_interval is {self.status_interval}", "give a number of seconds above 0"
             )
+        if self.reconnect_timeout is not None and not self.reconnect_timeout >= 0:
+            raise ConfigError(
+                f"reconnect_timeout is {self.reconnect_timeout}",
+                "give a number of seconds, 0 for never, None for ever",
+            )
+        for name in ("handler_timeout", "silence_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ConfigError(
+                    f"{name} is {seconds}", "give a number of seconds above 0, or None for no limit"
+                )
         if self.memory_limit < 0:
             raise ConfigError(f"memory_limit is {self.memory_limit}", "give a number of bytes")
 

@@ -1,7 +1,9 @@
 """The connection: bytes from the server, status updates to it. No decoding, no policy.
 
 Everything that may wait is a short generator that yields psycopg's wait states, so that
-one protocol serves a blocking and an asyncio caller; ``stream.py`` holds the two waiters.
+one protocol serves a blocking and an asyncio caller; ``steps.py`` holds the two waiters.
+Once the stream has started a second thread sends status updates, too. libpq does not allow
+two threads at one connection, so each takes the lock for calls that do not wait.
 
 Source: "Streaming Replication Protocol" in the PostgreSQL documentation, and
 ``src/backend/replication/walsender.c``.
@@ -9,9 +11,13 @@ Source: "Streaming Replication Protocol" in the PostgreSQL documentation, and
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import struct
+import threading
 import time
+from collections.abc import Callable, Collection
 from typing import Final, NoReturn
 
 import psycopg
@@ -29,11 +35,11 @@ from .errors import (
     PublicationNotFound,
     ServerError,
     SlotLost,
-    SlotNotFound,
 )
 from .lsn import LSN
 from .messages import Payload
-from .types.catalog import Catalog, catalog_query, parse_catalog
+from .types import TypeInfo
+from .types.catalog import catalog_query, parse_catalog
 
 OLDEST_SERVER: Final = 140000
 
@@ -47,8 +53,19 @@ _PINNED: Final = {
     "bytea_output": "hex",
 }
 
+# So that a peer that has silently gone is noticed in about a minute.
+_KEEPALIVE: Final = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+_CONNECT_SECONDS: Final = 10
+
 _STATUS: Final = struct.Struct(">cQQQqB")
 _POSTGRES_EPOCH: Final = 946_684_800  # 2000-01-01 in Unix seconds
+_XLOGDATA: Final = ord("w")
+_KEEPALIVE_MESSAGE: Final = ord("k")
 _CHUNK: Final = 4096  # payloads handed on at once, at most
 _HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
 _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
@@ -56,14 +73,21 @@ _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
 
 def replication_conninfo(config: Config) -> str:
     """The connection string of a replication connection, session settings pinned."""
-    given = conninfo_to_dict(config.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
+    given = conninfo_to_dict(config.conninfo)
+    options = given.get("options") or os.environ.get("PGOPTIONS", "")
     pinned = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
+    defaults: dict[str, str] = {}
+    if "service" not in given and "PGSERVICE" not in os.environ:  # which may set them
+        defaults |= _KEEPALIVE
+        if "PGCONNECT_TIMEOUT" not in os.environ:
+            defaults["connect_timeout"] = str(_CONNECT_SECONDS)
     return make_conninfo(
         config.conninfo,
         replication="database",
         client_encoding="UTF8",
         fallback_application_name="pgstream",
-        options=f"{given} {pinned}".strip(),
+        options=f"{options} {pinned}".strip(),
+        **{name: value for name, value in defaults.items() if name not in given},
     )
 
 
@@ -73,24 +97,38 @@ class Connector:
     Args:
         pgconn: An open connection, made with :func:`replication_conninfo`.
         config: The settings of the stream.
+        tell: Takes what is worth telling a person.
+        binary: Whether to ask for the binary transfer.
 
     Attributes:
-        until: Where reading ends, if it does: ``config.until``, ``"now"`` resolved.
-        catalog: The types of the publications' columns that are not built in, known once
-            :meth:`prepare` has run.
+        system: What the server says of itself, once it was asked.
         silence: Seconds after which the server wants to hear from us, at the latest;
             ``None`` if it does not care.
+        heard: The server's position, as last heard.
+        types: The types of the publications' columns that are not built in.
+        column_types: The OIDs of the types of these columns.
     """
 
-    def __init__(self, pgconn: PGconn, config: Config) -> None:
+    system: slots.System
+
+    def __init__(
+        self, pgconn: PGconn, config: Config, tell: Callable[[str], None], *, binary: bool
+    ) -> None:
         self.pgconn = pgconn
         self.config = config
-        self.until: LSN | None = config.until if isinstance(config.until, LSN) else None
-        self.catalog = Catalog()
+        self.binary = binary
+        self.types: list[TypeInfo] = []
+        self.column_types: set[int] = set()
         self.silence: float | None = None
+        self.heard = LSN(0)
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._flushed = LSN(0)  # what the server was told over this connection
+        self._unsent = False  # libpq holds bytes that the socket did not take yet
         self._skipped: str | None = None  # what the server says of data it leaves out
         self._broken: psycopg.OperationalError | None = None
         self._ended = False  # no more CopyData will come
+        self._left = False
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """Take a notice of the server; one that tells of skipped data becomes an error."""
@@ -101,20 +139,30 @@ class Connector:
 
     # Before the stream
 
-    def prepare(self) -> PQGen[None]:
-        """Check the server's set-up, and make the publication and the slot where asked.
+    def prepare(self) -> PQGen[slots.Slot | None]:
+        """Check the server's set-up, make the publications where asked, find the slot.
 
         Raises:
             ServerError: if something is missing, with what to do about it.
         """
         with faults.translated(self.config):
             yield from self._check_server()
+            self.system = yield from slots.identify(self.pgconn)
+            if self.system.in_recovery:
+                faults.require_version(self.pgconn.server_version, 16, "reading from a standby")
             yield from self._check_publications()
-            yield from self._check_slot()
-            yield from self._read_catalog()
-            if self.config.until == "now":
-                rows = yield from slots.query(self.pgconn, "IDENTIFY_SYSTEM")
-                self.until = LSN(str(rows[0][2]))
+            found = yield from slots.find_slots(self.pgconn, self.config.slot)
+            if found:
+                self._check_slot(found[0])
+            if self.config.values == "typed":
+                yield from self._read_types()
+            return found[0] if found else None
+
+    def _read_types(self) -> PQGen[None]:
+        publications = self.config.publications
+        rows = yield from slots.query(self.pgconn, catalog_query(publications=publications))
+        self.types = parse_catalog(rows)
+        self.column_types = yield from slots.column_types(self.pgconn, publications)
 
     def _check_server(self) -> PQGen[None]:
         version = self.pgconn.server_version
@@ -143,29 +191,21 @@ class Connector:
         missing = yield from slots.missing_publications(self.pgconn, config.publications)
         for name in missing:
             statement = slots.create_publication_sql(name, config.table_names)
+            if self.system.in_recovery:
+                raise PublicationNotFound(
+                    f"publication {name!r} is not in database {self._database()!r},"
+                    " and this server is a standby",
+                    f"on the primary: {statement.as_string(None)};",
+                )
             if not config.create_publication:
                 raise PublicationNotFound(
                     f"publication {name!r} is not in database {self._database()!r}",
                     f"{statement.as_string(None)};  -- or let --create-publication do it",
                 )
             yield from slots.query(self.pgconn, statement)
-            self._notice(f"created publication {name}")
+            self._tell(f"created publication {name}")
 
-    def _check_slot(self) -> PQGen[None]:
-        config = self.config
-        found = yield from slots.find_slots(self.pgconn, config.slot)
-        if not found:
-            if not config.create_slot:
-                raise SlotNotFound(
-                    f"there is no replication slot {config.slot!r}",
-                    f"pgstream slot create --slot {config.slot}",
-                )
-            start = yield from slots.create_slot(
-                self.pgconn, config.slot, two_phase=config.two_phase
-            )
-            self._notice(f"created slot {config.slot} at {start}")
-            return
-        slot = found[0]
+    def _check_slot(self, slot: slots.Slot) -> None:
         if slot.plugin != "pgoutput":
             kind = f"uses the plugin {slot.plugin!r}" if slot.plugin else "is a physical one"
             raise ServerError(
@@ -177,6 +217,14 @@ class Connector:
                 f" this is {self._database()!r}",
                 "connect to that database, or name another slot",
             )
+        if slot.synced and self.system.in_recovery:
+            raise faults.passing(
+                ServerError(
+                    f"slot {slot.name!r} is kept in step with the primary's on this standby, and"
+                    " cannot be read before the standby is promoted",
+                    "connect to the primary",
+                )
+            )
         if slot.wal_status == "lost":
             raise SlotLost(
                 f"slot {slot.name!r} was invalidated: the server has removed WAL that it needs,"
@@ -184,20 +232,21 @@ class Connector:
                 f"pgstream slot drop --slot {slot.name}, then copy the tables anew",
             )
 
-    def _read_catalog(self) -> PQGen[None]:
-        query = catalog_query(publications=self.config.publications)
-        self.catalog.add(parse_catalog((yield from slots.query(self.pgconn, query))))
+    def start(self, position: LSN, ours: Collection[int] = ()) -> PQGen[None]:
+        """Start the stream. A slot that is held is waited for, briefly: after a disconnect
+        the server takes a moment to notice.
 
-    def start(self) -> PQGen[None]:
-        """Start the stream where the slot stands. A slot that is held is waited for, briefly:
-        after a disconnect the server takes a moment to notice.
+        Args:
+            position: What lies before is not sent again; 0/0 for where the slot stands.
+            ours: Server processes that were ours. One that holds the slot is waited for by
+                trying again, for as long as that is done.
 
         Raises:
             SlotInUse: if it is still held, with the process that holds it.
         """
         config = self.config
         options = ", ".join(f"{name} {literal(value)}" for name, value in self._options().items())
-        command = f"START_REPLICATION SLOT {config.slot} LOGICAL 0/0 ({options})"
+        command = f"START_REPLICATION SLOT {config.slot} LOGICAL {position} ({options})"
         deadline = time.monotonic() + _HELD_SECONDS
         pause = 0.05
         while True:
@@ -209,7 +258,7 @@ class Connector:
                     if time.monotonic() > deadline:
                         found = yield from slots.find_slots(self.pgconn, config.slot)
                         pid = found[0].active_pid if found else None
-                        raise faults.in_use(config.slot, pid) from None
+                        raise faults.in_use(config.slot, pid, ours=pid in ours) from None
                 yield from self._pause(pause)
             pause = min(2 * pause, 1.0)
 
@@ -223,7 +272,7 @@ class Connector:
         config, version = self.config, self.pgconn.server_version
         protocol = 1
         options = {}
-        if config.binary:
+        if self.binary:
             options["binary"] = "true"
         if config.messages:
             options["messages"] = "true"
@@ -249,76 +298,122 @@ class Connector:
         Raises:
             ServerError: if the server ended the stream, with its reason.
         """
-        pgconn = self.pgconn
+        pgconn, lock = self.pgconn, self._lock
         waited = False
         while True:
-            chunk: list[Payload] = []
-            while len(chunk) < _CHUNK and not self._ended:
-                try:
-                    size, data = pgconn.get_copy_data(1)
-                except psycopg.OperationalError as error:
-                    self._broken = error
-                    break
-                if size <= 0:
-                    self._ended = size < 0
-                    break
-                chunk.append(data)
+            with lock:
+                chunk = self._drain()
             if self._skipped is not None:
                 # Before the chunk is handed on: what follows must not be confirmed.
                 raise PublicationNotFound(
                     f"the server leaves out changes: {self._skipped}", faults.PUBLICATION_HINT
                 )
-            if chunk or waited:
+            if chunk:
+                self._hear(chunk[-1])
                 return chunk
             if self._ended:
                 yield from self._raise_reason()
             if self._broken is not None:
                 self._lost(str(self._broken))
-            ready: int = yield Wait.R
-            waited = not ready
+            if waited:
+                return chunk
+            ready: int = yield Wait.RW if self._unsent else Wait.R
+            waited = not ready & Ready.R
             if ready:
                 try:
-                    pgconn.consume_input()
+                    with lock:
+                        if self._unsent:
+                            self._unsent = pgconn.flush() != 0
+                        if ready & Ready.R:
+                            pgconn.consume_input()
                 except psycopg.OperationalError as error:
                     # What had come before is handed on first, and may hold the reason.
                     self._broken = error
 
-    def report(self, received: LSN, flushed: LSN, *, reply: bool = False) -> PQGen[None]:
-        """Send a standby status update.
+    def _drain(self) -> list[Payload]:
+        """What libpq has received and can give without waiting."""
+        chunk: list[Payload] = []
+        while len(chunk) < _CHUNK and not self._ended:
+            try:
+                size, data = self.pgconn.get_copy_data(1)
+            except psycopg.OperationalError as error:
+                self._broken = error
+                break
+            if size <= 0:
+                self._ended = size < 0
+                break
+            chunk.append(data)
+        return chunk
+
+    def _hear(self, payload: Payload) -> None:
+        """Note the server's position, which stands in the header of what it sends."""
+        at = {_XLOGDATA: 9, _KEEPALIVE_MESSAGE: 1}.get(payload[0]) if len(payload) > 16 else None
+        if at is not None:
+            self.heard = max(self.heard, LSN(int.from_bytes(payload[at : at + 8], "big")))
+
+    def report(self, received: LSN, flushed: LSN | None = None, *, reply: bool = False) -> None:
+        """Send a standby status update, without waiting. Any thread may.
 
         Args:
             received: What has arrived; shown in ``pg_stat_replication``, moves nothing.
-            flushed: The end of what is handled: the slot moves here.
+            flushed: The end of what is handled: the slot moves here. By default it stays.
             reply: Ask for a keepalive in return.
         """
         now = round((time.time() - _POSTGRES_EPOCH) * 1_000_000)
-        message = _STATUS.pack(b"r", max(received, flushed), flushed, flushed, now, reply)
-        try:
-            self.pgconn.put_copy_data(message)
-            yield from self._flush()
-        except psycopg.OperationalError as error:
-            self._broken = error  # receive() hands on what came before, then raises
+        with self._lock:
+            if self._left:
+                return
+            flush = self._flushed = max(self._flushed, flushed or LSN(0))
+            message = _STATUS.pack(b"r", max(received, flush), flush, flush, now, reply)
+            try:
+                self.pgconn.put_copy_data(message)
+                self._unsent = self.pgconn.flush() != 0
+            except psycopg.OperationalError as error:
+                self._broken = error  # receive() hands on what came before, then raises
+
+    def hang_up(self, reason: str) -> None:
+        """Give the connection up, so that the server sees it gone. Any thread may."""
+        with self._lock:
+            if self._left:
+                return
+            self._broken = psycopg.OperationalError(reason)
+            with (
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(self.pgconn.socket)) as twin,
+            ):
+                twin.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> PQGen[None]:
-        """End the stream in good order: the server has released the slot when this returns."""
+        """End the stream in good order: the server has released the slot when this returns.
+        A server that does not answer is not waited for longer than a few seconds.
+        """
         deadline = time.monotonic() + _END_SECONDS
         pgconn = self.pgconn
+        with self._lock:
+            self._left = True  # from here on no other thread touches it
         pgconn.put_copy_end()
-        yield from self._flush()
+        while pgconn.flush() != 0 and time.monotonic() < deadline:
+            # The server may be waiting for us to read before it reads.
+            if (yield Wait.RW) & Ready.R:
+                pgconn.consume_input()
         while (size := pgconn.get_copy_data(1)[0]) >= 0:
             # What still arrives was not asked for any more; it comes again.
             if time.monotonic() > deadline:
                 return
             if size == 0 and (yield Wait.R):
                 pgconn.consume_input()
-        yield from generators.fetch_many(pgconn)
+        while time.monotonic() < deadline:
+            if pgconn.is_busy():
+                if (yield Wait.R):
+                    pgconn.consume_input()
+            elif pgconn.get_result() is None:
+                return
 
-    def _flush(self) -> PQGen[None]:
-        while self.pgconn.flush() != 0:
-            # The server may be waiting for us to read before it reads.
-            ready: int = yield Wait.RW
-            if ready & Ready.R:
-                self.pgconn.consume_input()
+    def close(self) -> None:
+        """Close the connection, as it is."""
+        with self._lock:
+            self._left = True
+            self.pgconn.finish()
 
     def _pause(self, seconds: float) -> PQGen[None]:
         deadline = time.monotonic() + seconds
@@ -333,14 +428,13 @@ class Connector:
         self._lost("the server ended the stream, as it does when it shuts down")
 
     def _lost(self, reason: str) -> NoReturn:
-        raise ConnectionLost(
-            f"lost the connection to the server: {self.config.redact(' '.join(reason.split()))}",
-            "start again: it goes on after the last acknowledged transaction",
+        raise faults.passing(
+            ConnectionLost(
+                f"lost the connection to the server:"
+                f" {self.config.redact(' '.join(reason.split()))}",
+                "start again: it goes on after the last acknowledged transaction",
+            )
         ) from None
-
-    def _notice(self, text: str) -> None:
-        if self.config.notice is not None:
-            self.config.notice(text)
 
     def _database(self) -> str:
         return self.pgconn.db.decode()

@@ -59,7 +59,14 @@ class CaptureError(PgstreamError):
 
 
 class ServerError(PgstreamError):
-    """The server refused, or its set-up does not allow what was asked for."""
+    """The server refused, or its set-up does not allow what was asked for.
+
+    Attributes:
+        transient: Whether it may be otherwise in a moment: an open stream then connects
+            again by itself.
+    """
+
+    transient: bool = False
 
 
 class ConnectionFailed(ServerError):
@@ -97,3 +104,24 @@ class SlotInUse(ServerError):
 
 class SlotLost(ServerError):
     """The slot cannot be read from any more: it was invalidated by the server."""
+
+
+class NoBinaryForm(ServerError):
+    """A published column has a type that the binary transfer cannot give. A stream reads on
+    in text by itself; this is not seen outside."""
+
+
+class SlotMismatch(ServerError):
+    """The slot, or its server, is not the one that this consumer has read from.
+
+    Attributes:
+        gap: From where to where changes are missing, or were undone; ``None`` if it is
+            another server altogether.
+    """
+
+    def __init__(
+        self, message: str = "", hint: str = "", gap: tuple[LSN, LSN] | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, gap)
+        self.gap = gap

@@ -12,6 +12,7 @@ from .config import Config
 from .errors import (
     ConnectionFailed,
     ConnectionLost,
+    NoBinaryForm,
     PublicationNotFound,
     ReplicationNotAllowed,
     ServerError,
@@ -26,33 +27,44 @@ PUBLICATION_HINT: Final = (
 )
 
 # What the server says when it turns a connection away. libpq gives the text alone, in the
-# language of the server; what is not recognised is passed on as it is.
+# language of the server; what is not recognised is passed on as it is. The last field says
+# whether trying again may help a stream that was connected before.
 _TURNED_AWAY: Final = (
-    ("password authentication failed", ConnectionFailed, "check the user and the password"),
-    ("no password supplied", ConnectionFailed, "give a password in the URL or in PGPASSWORD"),
-    ("pg_hba.conf", ConnectionFailed, "allow this client in the server's pg_hba.conf"),
-    ("does not exist", ConnectionFailed, "check the database and the user in the URL"),
+    ("password authentication failed", ConnectionFailed, "check the user and the password", False),
+    (
+        "no password supplied",
+        ConnectionFailed,
+        "give a password in the URL or in PGPASSWORD",
+        False,
+    ),
+    ("pg_hba.conf", ConnectionFailed, "allow this client in the server's pg_hba.conf", False),
+    ("does not exist", ConnectionFailed, "check the database and the user in the URL", False),
+    (
+        "max_wal_senders",
+        ConnectionFailed,
+        "end another replication connection, or raise max_wal_senders and restart the server",
+        True,
+    ),
     (
         "walsender",
         ReplicationNotAllowed,
         "let a superuser run: ALTER ROLE {user} REPLICATION;",
+        False,
     ),
     (
         "WAL sender",
         ReplicationNotAllowed,
         "let a superuser run: ALTER ROLE {user} REPLICATION;",
+        False,
     ),
-    (
-        "max_wal_senders",
-        ConnectionFailed,
-        "end another replication connection, or raise max_wal_senders and restart the server",
-    ),
-    ("starting up", ConnectionFailed, "try again in a moment"),
-    ("shutting down", ConnectionFailed, "try again when the server is back"),
-    ("Connection refused", ConnectionFailed, "is the server running, and is this its port?"),
-    ("No such file", ConnectionFailed, "is the server running, and is this its socket?"),
-    ("could not translate host name", ConnectionFailed, "check the host in the URL"),
-    ("failed to resolve host", ConnectionFailed, "check the host in the URL"),
+    ("certificate", ConnectionFailed, "check sslmode, sslrootcert and sslcert in the URL", False),
+    ("starting up", ConnectionFailed, "try again in a moment", True),
+    ("shutting down", ConnectionFailed, "try again when the server is back", True),
+    ("recovery mode", ConnectionFailed, "try again in a moment", True),
+    ("Connection refused", ConnectionFailed, "is the server running, and is this its port?", True),
+    ("No such file", ConnectionFailed, "is the server running, and is this its socket?", True),
+    ("could not translate host name", ConnectionFailed, "check the host in the URL", True),
+    ("failed to resolve host", ConnectionFailed, "check the host in the URL", True),
 )
 
 
@@ -61,14 +73,23 @@ def turned_away(error: psycopg.Error, config: Config) -> ServerError:
     text = " ".join(config.redact(str(error)).split())
     kind: type[ServerError] = ConnectionFailed
     hint = "check the URL"
-    for phrase, its_kind, its_hint in _TURNED_AWAY:
+    transient = True  # what is not recognised: the same URL has worked before
+    for phrase, its_kind, its_hint, its_transience in _TURNED_AWAY:
         if phrase in text:
-            kind, hint = its_kind, its_hint
+            kind, hint, transient = its_kind, its_hint, its_transience
             break
     user = getattr(getattr(error, "pgconn", None), "user", None)
     name = user.decode() if isinstance(user, bytes) and user else "…"
     where = config.safe_dsn or "the default server"
-    return kind(f"cannot connect to {where}: {text}", hint.format(user=name))
+    failure = kind(f"cannot connect to {where}: {text}", hint.format(user=name))
+    failure.transient = transient
+    return failure
+
+
+def passing(error: ServerError) -> ServerError:
+    """The same error, as one that may be gone in a moment."""
+    error.transient = True
+    return error
 
 
 def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) -> ServerError:
@@ -77,6 +98,8 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
     if error.diag.message_detail:
         text += f" ({config.redact(error.diag.message_detail)})"
     state = error.sqlstate or ""
+    if state == "42883" and streaming:  # "no binary output function available for type …"
+        return NoBinaryForm(text, "leave the binary transfer out")
     if state == "42704" and streaming:
         return PublicationNotFound(text, PUBLICATION_HINT)
     if state == "42704":
@@ -91,12 +114,32 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         # Its WAL has gone, or the server has invalidated it.
         return SlotLost(text, "pgstream doctor says how the slot stands")
     if state.startswith(("57P", "08")) or not state:
-        return ConnectionLost(text, "start again when the server is back")
-    return ServerError(text, error.diag.message_hint or "")
+        return passing(ConnectionLost(text, "start again when the server is back"))
+    hint = config.redact(error.diag.message_hint or "")
+    if state.startswith("53") or (streaming and state == "57014"):
+        # Its disk is full, or its memory, or its connections; or someone cancelled it.
+        return passing(ServerError(text, hint or "free what the server has run out of"))
+    return ServerError(text, hint)
 
 
-def in_use(slot: str, pid: int | None) -> SlotInUse:
-    """The error for a slot that another connection reads from."""
+def in_use(slot: str, pid: int | None, *, ours: bool = False) -> SlotInUse:
+    """The error for a slot that another connection reads from.
+
+    Args:
+        slot: The slot.
+        pid: The server process that holds it, if known.
+        ours: It is that of our own former connection, which the server has not missed yet.
+    """
+    if ours:
+        error = SlotInUse(
+            f"slot {slot!r} is still held by our own former connection, the server process with"
+            f" PID {pid}, which the server has not found dead yet",
+            f"it ends after wal_sender_timeout at the latest; or: SELECT"
+            f" pg_terminate_backend({pid});",
+            pid,
+        )
+        error.transient = True
+        return error
     by = f" by the server process with PID {pid}" if pid is not None else ""
     return SlotInUse(
         f"slot {slot!r} is in use{by}",

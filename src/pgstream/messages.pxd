@@ -5,6 +5,7 @@ cdef class Begin:
     cdef readonly object xid
     cdef readonly object commit_lsn
     cdef readonly object commit_time
+    cdef readonly object redelivered
 
 cdef class Commit:
     cdef readonly object xid
@@ -112,6 +113,7 @@ cdef class BeginPrepare:
     cdef readonly object prepare_lsn
     cdef readonly object end_lsn
     cdef readonly object prepare_time
+    cdef readonly object redelivered
 
 cdef class Prepare:
     cdef readonly object xid

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import copyreg
 import enum
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -60,11 +60,17 @@ send. It is not ``None``: the column has a value, which this event does not know
 
 @dataclass(frozen=True)
 class Begin:
-    """``B``: a transaction follows, whole and committed."""
+    """``B``: a transaction follows, whole and committed.
+
+    ``redelivered``: this stream has handed it out before, in part or whole, and lost its
+    connection before it was acknowledged. It comes from its beginning; equality does not
+    look at this field.
+    """
 
     xid: int
     commit_lsn: LSN
     commit_time: datetime
+    redelivered: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -248,13 +254,17 @@ class StreamAbort:
 
 @dataclass(frozen=True)
 class BeginPrepare:
-    """``b``: a transaction follows that was prepared, not committed."""
+    """``b``: a transaction follows that was prepared, not committed.
+
+    ``redelivered`` is as in :class:`Begin`.
+    """
 
     xid: int
     gid: str
     prepare_lsn: LSN
     end_lsn: LSN
     prepare_time: datetime
+    redelivered: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ PostgreSQL documentation.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from psycopg import generators, sql
 from psycopg.abc import PQGen
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Wait
 
 from .config import Table, check_publication, check_slot
 from .faults import require_version
@@ -34,6 +36,8 @@ class Slot:
             slot is being made.
         wal_status: ``reserved``, ``extended``, ``unreserved`` or ``lost``.
         lag: Bytes of WAL between ``confirmed_flush_lsn`` and the server's position.
+        failover: Whether it is copied to standbys (PostgreSQL 17).
+        synced: Whether it is such a copy.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Slot:
     wal_status: str | None
     two_phase: bool
     lag: int | None
+    failover: bool = False
+    synced: bool = False
 
 
 def execute(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[PGresult]:
@@ -71,11 +77,18 @@ def check(results: Sequence[PGresult]) -> None:
 
 def query(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[list[Row]]:
     """The rows that a statement gives, as text; raises as :func:`execute` does."""
-    result = yield from execute(pgconn, statement)
+    return rows_of((yield from execute(pgconn, statement)))
+
+
+def rows_of(result: PGresult) -> list[Row]:
+    """The rows of a result, as text."""
     rows: list[Row] = []
     for row in range(result.ntuples):
         values = [result.get_value(row, column) for column in range(result.nfields)]
-        rows.append(tuple([None if value is None else value.decode() for value in values]))
+        # A database in no known encoding may have names that are not UTF-8.
+        rows.append(
+            tuple([None if value is None else value.decode(errors="replace") for value in values])
+        )
     return rows
 
 
@@ -84,15 +97,16 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
     condition: sql.Composable = sql.SQL("slot_type = 'logical'")
     if name is not None:
         condition = sql.SQL("slot_name = {}").format(sql.Literal(name))
+    copies = "failover, synced" if pgconn.server_version >= 170000 else "false, false"
     rows = yield from query(
         pgconn,
         sql.SQL(
             "SELECT slot_name, coalesce(plugin, ''), coalesce(database, ''), active_pid,"
             " confirmed_flush_lsn, restart_lsn, wal_status, two_phase,"
             " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
-            " ELSE pg_current_wal_lsn() END - confirmed_flush_lsn"
+            " ELSE pg_current_wal_lsn() END - confirmed_flush_lsn, {}"
             " FROM pg_catalog.pg_replication_slots WHERE {} ORDER BY slot_name"
-        ).format(condition),
+        ).format(sql.SQL(copies), condition),
     )
     return [
         Slot(
@@ -105,31 +119,166 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
             wal_status=status,
             two_phase=two_phase == "t",
             lag=None if lag is None else int(lag),
+            failover=failover == "t",
+            synced=synced == "t",
         )
-        for slot, plugin, database, pid, flush, restart, status, two_phase, lag in rows
+        for (
+            slot,
+            plugin,
+            database,
+            pid,
+            flush,
+            restart,
+            status,
+            two_phase,
+            lag,
+            failover,
+            synced,
+        ) in rows
     ]
 
 
-def create_slot(pgconn: PGconn, name: str, *, two_phase: bool = False) -> PQGen[LSN]:
-    """Create a logical slot for ``pgoutput``; needs a replication connection.
+@dataclass(frozen=True)
+class System:
+    """What a server says of itself, on a replication connection.
 
-    It waits until every transaction that is open now has ended, prepared ones included.
+    Attributes:
+        identifier: What ``initdb`` gave the cluster; standbys and restored copies share it.
+        timeline: The timeline of its WAL: a promotion or a recovery to an earlier point
+            begins a new one.
+        position: Up to where it has written, or on a standby replayed, its WAL.
+        in_recovery: Whether it is a standby.
+    """
 
-    Returns:
-        The position from which on the slot has every change.
+    identifier: str
+    timeline: int
+    position: LSN
+    in_recovery: bool
+
+
+def identify(pgconn: PGconn) -> PQGen[System]:
+    """Ask the server who it is; needs a replication connection."""
+    [(identifier, timeline, position, _)] = yield from query(pgconn, "IDENTIFY_SYSTEM")
+    [(replayed,)] = yield from query(
+        pgconn, "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END"
+    )
+    return System(
+        identifier=str(identifier),
+        timeline=int(timeline or 0),
+        position=LSN(str(replayed if replayed is not None else position)),
+        in_recovery=replayed is not None,
+    )
+
+
+def timeline_ends(pgconn: PGconn, timeline: int) -> PQGen[dict[int, LSN]]:
+    """Where each timeline before this one ended; needs a replication connection."""
+    result = yield from execute(pgconn, f"TIMELINE_HISTORY {timeline}")
+    content = result.get_value(0, 1) or b""
+    ends = {}
+    for line in content.decode(errors="replace").splitlines():
+        fields = line.split()
+        if len(fields) >= 2 and fields[0].isdigit():
+            ends[int(fields[0])] = LSN(fields[1])
+    return ends
+
+
+def creation_command(
+    server_version: int,
+    name: str,
+    *,
+    two_phase: bool = False,
+    failover: bool = False,
+    snapshot: str = "nothing",
+    temporary: bool = False,
+) -> str:
+    """The replication command that creates a logical slot for ``pgoutput``.
+
+    Args:
+        server_version: The server's, as libpq gives it.
+        name: The slot's.
+        two_phase: It sends prepared transactions when they are prepared.
+        failover: It is copied to standbys.
+        snapshot: ``"nothing"``, ``"export"`` or ``"use"``.
+        temporary: It goes with the connection.
 
     Raises:
-        ServerError: if the server is too old for ``two_phase``.
+        ServerError: if the server is too old for an option.
     """
     check_slot(name)
     if two_phase:
-        require_version(pgconn.server_version, 15, "--two-phase")
-    if pgconn.server_version >= 150000:
-        options = f"(SNAPSHOT 'nothing', TWO_PHASE {'true' if two_phase else 'false'})"
+        require_version(server_version, 15, "--two-phase")
+    if failover:
+        require_version(server_version, 17, "--failover")
+    if server_version >= 150000:
+        options = [f"SNAPSHOT '{snapshot}'", f"TWO_PHASE {'true' if two_phase else 'false'}"]
+        if failover:
+            options.append("FAILOVER true")
+        how = f"({', '.join(options)})"
     else:
-        options = "NOEXPORT_SNAPSHOT"
-    rows = yield from query(pgconn, f"CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput {options}")
-    return LSN(str(rows[0][1]))
+        words = {"nothing": "NOEXPORT_SNAPSHOT", "export": "EXPORT_SNAPSHOT", "use": "USE_SNAPSHOT"}
+        how = words[snapshot]
+    kept = "TEMPORARY " if temporary else ""
+    return f"CREATE_REPLICATION_SLOT {name} {kept}LOGICAL pgoutput {how}"
+
+
+def begin(pgconn: PGconn, command: str) -> PQGen[None]:
+    """Send a command whose answer may take long; :func:`answer` waits for it."""
+    pgconn.send_query(command.encode())
+    while pgconn.flush() != 0:
+        yield Wait.W
+
+
+def answer(pgconn: PGconn, seconds: float) -> PQGen[list[Row] | None]:
+    """The rows that the command sent by :func:`begin` gave; ``None`` if it takes longer."""
+    deadline = time.monotonic() + seconds
+    while pgconn.is_busy():
+        if time.monotonic() >= deadline:
+            return None
+        if (yield Wait.R):
+            pgconn.consume_input()
+    results = yield from generators.fetch_many(pgconn)
+    check(results)
+    return rows_of(results[-1])
+
+
+def who_blocks(pgconn: PGconn, pid: int) -> PQGen[str | None]:
+    """What the process ``pid`` waits for while it creates a slot, in words."""
+    rows = yield from query(
+        pgconn,
+        "SELECT p.gid, p.prepared, p.owner, a.pid, a.usename, a.application_name, a.xact_start,"
+        " pg_is_in_recovery()"
+        " FROM (VALUES (1)) AS one LEFT JOIN pg_catalog.pg_locks w ON w.pid = "
+        f"{pid} AND NOT w.granted AND w.locktype = 'transactionid'"
+        " LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = w.transactionid"
+        " LEFT JOIN pg_catalog.pg_locks h ON h.locktype = 'transactionid' AND h.granted"
+        " AND h.transactionid = w.transactionid AND h.pid IS NOT NULL"
+        " LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = h.pid",
+    )
+    gid, prepared, owner, holder, user, application, since, standby = rows[0]
+    if gid is not None:
+        return (
+            f"the prepared transaction {gid!r} of {owner}, since {prepared}:"
+            f" COMMIT PREPARED or ROLLBACK PREPARED ends it"
+        )
+    if holder is not None:
+        called = f", application {application!r}" if application else ""
+        return (
+            f"the transaction of PID {holder} (user {user!r}{called}), open since {since}:"
+            f" SELECT pg_terminate_backend({holder}) ends it"
+        )
+    if standby == "t":
+        return (
+            "a record of the running transactions, which the primary writes from time to time:"
+            " SELECT pg_log_standby_snapshot() on the primary writes one now"
+        )
+    return None
+
+
+def enable_failover(pgconn: PGconn, name: str) -> PQGen[None]:
+    """Have a slot that is there copied to standbys; needs a replication connection."""
+    check_slot(name)
+    require_version(pgconn.server_version, 17, "--failover")
+    yield from execute(pgconn, f"ALTER_REPLICATION_SLOT {name} (FAILOVER true)")
 
 
 def drop_slot(pgconn: PGconn, name: str) -> PQGen[None]:
@@ -150,6 +299,21 @@ def missing_publications(pgconn: PGconn, names: Sequence[str]) -> PQGen[list[str
     )
     present = {row[0] for row in rows}
     return [name for name in names if name not in present]
+
+
+def column_types(pgconn: PGconn, publications: Sequence[str]) -> PQGen[set[int]]:
+    """The OIDs of the types of all columns of the tables of these publications."""
+    rows = yield from query(
+        pgconn,
+        sql.SQL(
+            "SELECT DISTINCT a.atttypid FROM pg_catalog.pg_publication_tables p"
+            " JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname"
+            " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
+            " WHERE p.pubname IN ({}) AND a.attnum > 0 AND NOT a.attisdropped"
+        ).format(sql.SQL(", ").join(map(sql.Literal, publications))),
+    )
+    return {int(oid or 0) for (oid,) in rows}
 
 
 def create_publication_sql(name: str, tables: Sequence[Table]) -> sql.Composed:

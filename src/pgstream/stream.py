@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import os
 import time
 from collections.abc import (
     AsyncIterator,
@@ -13,41 +15,17 @@ from collections.abc import (
     Sequence,
 )
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-import psycopg
-from psycopg import waiting
-from psycopg.abc import PQGen
-
-from . import faults
-from .assembly import Assembly
 from .config import Config, Streaming, Values
-from .connector import Connector, replication_conninfo
-from .decoder import Decoder
-from .errors import PgstreamError, ProtocolError
 from .lsn import LSN
-from .messages import (
-    Begin,
-    BeginPrepare,
-    CommitPrepared,
-    Event,
-    Keepalive,
-    Payload,
-    Relation,
-    RollbackPrepared,
-    Type,
-)
-from .positions import NOTED, Positions, is_whole
+from .messages import Event, Payload
+from .positions import NOTED, Positions, Status, is_whole
+from .reading import Reading
 from .rows import RowFactory, dict_row
-from .types import Catalog
-
-T = TypeVar("T")
-
-_UNSEEN: Final = frozenset({Relation, Type, type(None)})  # what the decoder alone needs
-
-_TICK: Final = 0.1  # seconds between looks at the clock while nothing arrives
-_HURRIED_TICK: Final = 0.01  # the same where the end is awaited
-_REPORT_GAP: Final = 0.1  # seconds between status updates that nothing demands
+from .session import Session
+from .steps import Course, Deliver, drive, drive_async, perform, perform_async
+from .types import Catalog, Loader, Numeric
 
 
 def connect(
@@ -58,16 +36,22 @@ def connect(
     create_slot: bool = True,
     create_publication: bool = False,
     tables: Sequence[str] = (),
-    binary: bool = False,
+    binary: bool | None = None,
     streaming: Streaming = "off",
     two_phase: bool = False,
     messages: bool = False,
     until: LSN | Literal["now"] | None = None,
+    failover: bool = False,
     status_interval: float = 10.0,
+    reconnect_timeout: float | None = None,
+    handler_timeout: float | None = 3600.0,
+    silence_timeout: float | None = 300.0,
+    state_file: str | os.PathLike[str] | None = None,
     memory_limit: int = 64 * 2**20,
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
+    numeric: Numeric = "decimal",
     notice: Callable[[str], None] | None = None,
     tap: Callable[[Payload], None] | None = None,
 ) -> Stream:
@@ -81,7 +65,9 @@ def connect(
         create_slot: Create the slot if it is not there. It then starts now.
         create_publication: Create the publications that are not there.
         tables: What such a publication publishes, ``schema.table``; all tables if empty.
-        binary: Ask for the binary transfer. Types without a binary loader are ``bytes``.
+        binary: Ask for the binary transfer, which costs the server less; the default, unless
+            ``values`` is ``"text"``. Where a column has no binary form, the stream changes to
+            text by itself.
         streaming: Let the server send large transactions before they commit. They are
             still yielded whole and after their commit. ``"parallel"`` needs PostgreSQL 16.
         two_phase: Yield prepared transactions at PREPARE TRANSACTION. Needs PostgreSQL
@@ -90,13 +76,27 @@ def connect(
             transaction whose messages may have been rolled back in part is an error.
         until: End before the first transaction that committed at or after this position;
             ``"now"`` is the server's position at the start.
-        status_interval: Seconds between status updates, at most.
+        failover: Have the slot copied to standbys, so that reading goes on after a failover.
+            Needs PostgreSQL 17, and a server that is set up for it.
+        status_interval: Seconds between status updates, at most. They are sent more often
+            if the server's ``wal_sender_timeout`` wants it.
+        reconnect_timeout: For how many seconds to try to connect again when the connection
+            is lost; 0 for not at all, ``None`` for ever.
+        handler_timeout: Seconds for which a handler may block and keep the connection; beyond
+            that it is given up, so that the server frees the slot. ``None`` for no limit.
+        silence_timeout: Seconds for which a server may leave a question unanswered before the
+            connection counts as lost. ``None`` for no limit.
+        state_file: A local file in which the identity of the slot and the acknowledged
+            position are kept, so that a later start refuses a slot that was dropped, created
+            anew or read by someone else, and a server that was restored from a backup.
         memory_limit: Bytes of streamed, unfinished transactions kept in memory; beyond it
             they go to a temporary file.
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
         json_loads: What parses json and jsonb.
-        notice: Called with what is worth telling a person, such as a slot created.
+        numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
+        notice: Called with what is worth telling a person, such as a slot created, or each
+            attempt to connect again. Without it the latter are warnings of the log ``pgstream``.
         tap: Called with each payload before its events are yielded. What lies beyond
             ``until`` is left out.
 
@@ -105,7 +105,8 @@ def connect(
 
     Raises:
         ConfigError: for a setting that cannot be.
-        ServerError: if the server cannot be reached, refuses, or lacks something.
+        ServerError: if the server cannot be reached, refuses, or lacks something. A
+            connection that is lost later is made again.
     """
     return Stream(Config(**locals()))
 
@@ -118,16 +119,22 @@ def connect_async(
     create_slot: bool = True,
     create_publication: bool = False,
     tables: Sequence[str] = (),
-    binary: bool = False,
+    binary: bool | None = None,
     streaming: Streaming = "off",
     two_phase: bool = False,
     messages: bool = False,
     until: LSN | Literal["now"] | None = None,
+    failover: bool = False,
     status_interval: float = 10.0,
+    reconnect_timeout: float | None = None,
+    handler_timeout: float | None = 3600.0,
+    silence_timeout: float | None = 300.0,
+    state_file: str | os.PathLike[str] | None = None,
     memory_limit: int = 64 * 2**20,
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
+    numeric: Numeric = "decimal",
     notice: Callable[[str], None] | None = None,
     tap: Callable[[Payload], None] | None = None,
 ) -> AsyncStream:
@@ -139,116 +146,39 @@ def connect_async(
     return AsyncStream(Config(**locals()))
 
 
-class Reading:
-    """Payloads in, events out: assembly, decoder and positions, without a connection.
-
-    Args:
-        config: The settings of the stream.
-        until: Where reading ends, if it does.
-        catalog: The types that are not built in.
-    """
-
-    def __init__(
-        self, config: Config, until: LSN | None = None, catalog: Catalog | None = None
-    ) -> None:
-        self.positions = Positions()
-        self.done = False
-        self.until = until
-        self.reply_wanted = False
-        self._tap = config.tap
-        self._assembly = Assembly(config.memory_limit)
-        self._decoder = Decoder(
-            row_factory=config.row_factory,
-            values=config.values,
-            json_loads=config.json_loads,
-            catalog=catalog,
-        )
-
-    def events(self, payloads: Iterable[Payload]) -> Iterator[Event]:
-        """The events that these payloads complete.
-
-        Raises:
-            ProtocolError: at a payload that is malformed, after the events before it.
-        """
-        decode, feed, positions = self._decoder.decode, self._assembly.feed, self.positions
-        for arrived in payloads:
-            untapped = self._tap is not None
-            try:
-                for payload in feed(arrived):
-                    message: Any = decode(payload)
-                    kind = type(message)
-                    if kind in NOTED and self.until is not None and self._is_beyond(message):
-                        self.done = True
-                        return
-                    if untapped:
-                        self._tap_into(arrived)
-                        untapped = False
-                    if kind in NOTED:
-                        positions.receive(message)
-                    elif kind is Keepalive:
-                        self._keepalive(message)
-                        if self.done:
-                            return
-                        continue
-                    elif kind in _UNSEEN:
-                        continue
-                    yield message
-            except ProtocolError:
-                if untapped:
-                    self._tap_into(arrived)  # a capture shows what could not be read
-                raise
-            if untapped:
-                self._tap_into(arrived)  # held back by the assembly
-
-    def close(self) -> None:
-        """Drop what is held back."""
-        self._assembly.close()
-
-    def _tap_into(self, payload: Payload) -> None:
-        if self._tap is not None:
-            self._tap(payload)
-
-    def _keepalive(self, message: Keepalive) -> None:
-        self.positions.keepalive(message.end_lsn)
-        self.reply_wanted |= message.reply_requested
-        if self.until is not None and message.end_lsn >= self.until:
-            self.done |= not self.positions.in_transaction
-
-    def _is_beyond(self, message: object) -> bool:
-        """Whether a transaction begins here that committed at or after ``until``."""
-        assert self.until is not None
-        if isinstance(message, (Begin, CommitPrepared)):
-            return message.commit_lsn >= self.until
-        if isinstance(message, BeginPrepare):
-            return message.prepare_lsn >= self.until
-        return isinstance(message, RollbackPrepared) and message.end_lsn > self.until
-
-
 class _StreamBase:
     """What both streams do alike: everything but waiting."""
 
-    _connector: Connector
-    _reading: Reading
-
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._opened = False
         self._closed = False
-        self._stopped = False
         self._held: list[Event] = []  # begun as a batch, not handed out yet
         self._held_since = 0.0
-        self._reported = 0.0
-        self._pinged = False
+        self._session = Session(config, self._held.clear)
 
     @property
     def positions(self) -> Positions:
         """How far this stream has come."""
-        return self._reading.positions
+        return self._session.reading.positions
+
+    def status(self) -> Status:
+        """How this stream stands now: positions, lag, connection. Any thread may ask."""
+        return self._session.status()
 
     @property
     def catalog(self) -> Catalog:
-        """The types of the publications' columns that are not built in."""
-        return self._connector.catalog
+        """The types of the published columns that are not built in. It grows as new ones come."""
+        return self._session.reading.catalog
+
+    def register_loader(
+        self, type: int | str, *, text: Loader | None = None, binary: Loader | None = None
+    ) -> None:
+        """Load the values of a type with functions of your own, from here on.
+
+        As :meth:`pgstream.Decoder.register_loader`. Give both functions: the stream changes
+        to text where a column of any type needs it.
+        """
+        self._session.reading.register_loader(type, text=text, binary=binary)
 
     def ack(self) -> None:
         """Acknowledge all that was yielded so far: it is handled and need not come again.
@@ -263,63 +193,7 @@ class _StreamBase:
 
         May be called from a signal handler or another thread.
         """
-        self._stopped = True
-
-    def _attach(self, pgconn: psycopg.pq.abc.PGconn) -> None:
-        self._connector = Connector(pgconn, self.config)
-
-    def _started(self) -> None:
-        self._reading = Reading(self.config, self._connector.until, self._connector.catalog)
-        self._reported = time.monotonic()
-        interval = self.config.status_interval
-        if self._connector.silence is not None:
-            interval = min(interval, self._connector.silence / 2)
-        self._interval = interval
-        self._overdue = self._reported + interval
-        self._opened = True
-
-    @property
-    def _tick(self) -> float:
-        if self._reading.until is not None:
-            return _HURRIED_TICK
-        return min(_TICK, self._interval / 2)
-
-    def _over(self) -> bool:
-        """Whether nothing more is to be read."""
-        return self._stopped or self._closed or self._reading.done
-
-    def _report(self, *, idle: bool) -> PQGen[None] | None:
-        """The status update that is due now, if one is.
-
-        Args:
-            idle: Nothing has arrived for a tick.
-        """
-        positions = self.positions
-        since = time.monotonic() - self._reported
-        ping = idle and self._reading.until is not None and not self._pinged
-        if not (
-            ping
-            or self._reading.reply_wanted
-            or since >= self._interval
-            or (positions.handled > positions.flushed and since >= _REPORT_GAP)
-        ):
-            return None
-        return self._status(ping=ping)
-
-    def _status(self, *, ping: bool = False) -> PQGen[None]:
-        positions = self.positions
-        self._reading.reply_wanted = False
-        self._reported = time.monotonic()
-        self._overdue = self._reported + self._interval
-        self._pinged = ping  # asked again with the next update that is due
-        handled = positions.handled
-        yield from self._connector.report(positions.received, handled, reply=ping)
-        positions.flushed = handled
-
-    def _finish(self) -> PQGen[None]:
-        """Tell the server the last acknowledgement and leave."""
-        yield from self._status()
-        yield from self._connector.finish()
+        self._session.stopped = True
 
     def _collect(
         self, event: Event | None, max_events: int, max_seconds: float
@@ -370,21 +244,7 @@ class Stream(_StreamBase):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        try:
-            self._connection = psycopg.Connection.connect(
-                replication_conninfo(config), autocommit=True
-            )
-        except psycopg.Error as error:
-            raise faults.turned_away(error, config) from None
-        self._attach(self._connection.pgconn)
-        self._connection.add_notice_handler(self._connector.on_notice)
-        try:
-            self._wait(self._connector.prepare(), _TICK)
-            self._wait(self._connector.start(), _TICK)
-        except BaseException:
-            self._connection.close()
-            raise
-        self._started()
+        drive(self._session.open())
         self._source = self._generate()
 
     def __enter__(self) -> Self:
@@ -405,12 +265,12 @@ class Stream(_StreamBase):
     def __next__(self) -> Event:
         if self._held:
             event = self._held.pop(0)
-            self._reading.positions.deliver(event)
+            self.positions.deliver(event)
             return event
         for next_event in self._source:
             if next_event is not None:
                 if type(next_event) in NOTED:
-                    self._reading.positions.deliver(next_event)
+                    self.positions.deliver(next_event)
                 return next_event
         raise StopIteration
 
@@ -437,10 +297,18 @@ class Stream(_StreamBase):
         A handler with a method ``flush`` may hold events back: ``flush`` is called when
         nothing more has arrived, and the acknowledgement follows it. A method ``close`` is
         called at the end. An exception of the handler ends the stream, and nothing of the
-        transaction it was raised in is acknowledged.
+        transaction it was raised in is acknowledged. A handler with a method ``position``
+        keeps the position with its data: see :mod:`pgstream.handlers`.
+
+        Raises:
+            SlotMismatch: if the handler's position and the slot's do not fit together.
         """
         flush = getattr(handler, "flush", None)
+        position = getattr(handler, "position", None)
+        advance = getattr(handler, "advance", None)
         try:
+            if position is not None:
+                self._session.adopt(position())
             for event in self._source:
                 if event is not None:
                     handler(event)
@@ -448,9 +316,13 @@ class Stream(_StreamBase):
                         self.positions.deliver(event)
                         if flush is None:
                             self.ack()
-                elif flush is not None and self.positions.unacknowledged:
-                    flush()
-                    self.ack()
+                else:
+                    if flush is not None and self.positions.unacknowledged:
+                        flush()
+                        self.ack()
+                    if advance is not None and (idle := self._session.idle_position()):
+                        advance(idle)
+                        self.positions.resume_idle(idle)
             if flush is not None:
                 flush()
                 self.ack()
@@ -465,38 +337,33 @@ class Stream(_StreamBase):
         if self._closed:
             return
         self._closed = True
-        self._reading.close()
-        try:
-            self._wait(self._finish(), _TICK)
-        except (PgstreamError, psycopg.Error):
-            pass  # the connection is gone; what was not told comes again
-        finally:
-            self._connection.close()
+        drive(self._session.leave())
 
     def _generate(self) -> Iterator[Event | None]:
         """The events; None whenever nothing more has arrived."""
-        idle = False
-        while not self._over():
-            report = self._report(idle=idle)
-            if report is not None:
-                self._wait(report, _TICK)
-            chunk = self._wait(self._connector.receive(), self._tick)
-            idle = not chunk
-            for event in self._reading.events(chunk):
-                yield event
-                if self._stopped or self._closed:
-                    return
-                if time.monotonic() >= self._overdue:  # the handler takes its time
-                    self._wait(self._status(), _TICK)
-            yield None
-
-    def _wait(self, generator: PQGen[T], tick: float) -> T:
-        # Not Connection.wait: on ctrl-C that cancels the command, which is the stream.
-        return waiting.wait(generator, self._connector.pgconn.socket, interval=tick)
+        session = self._session
+        with contextlib.closing(Course(session.course())) as course:
+            while (step := course.next()) is not None:
+                if type(step) is Deliver:
+                    for event in step.events:
+                        yield event
+                        if session.stopped:
+                            return
+                    yield None
+                else:
+                    try:
+                        course.answer(perform(step))
+                    except Exception as error:
+                        course.fail(error)
 
 
 class AsyncStream(_StreamBase):
     """A stream of changes for asyncio, made by :func:`connect_async`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._opened = False
+        self._source = self._generate()
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -511,22 +378,8 @@ class AsyncStream(_StreamBase):
         await self.close()
 
     async def _open(self) -> None:
-        try:
-            self._connection = await psycopg.AsyncConnection.connect(
-                replication_conninfo(self.config), autocommit=True
-            )
-        except psycopg.Error as error:
-            raise faults.turned_away(error, self.config) from None
-        self._attach(self._connection.pgconn)
-        self._connection.add_notice_handler(self._connector.on_notice)
-        try:
-            await self._wait(self._connector.prepare(), _TICK)
-            await self._wait(self._connector.start(), _TICK)
-        except BaseException:
-            await self._connection.close()
-            raise
-        self._started()
-        self._source = self._generate()
+        await drive_async(self._session.open())
+        self._opened = True
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """As :meth:`Stream.__iter__`."""
@@ -535,12 +388,12 @@ class AsyncStream(_StreamBase):
     async def __anext__(self) -> Event:
         if self._held:
             event = self._held.pop(0)
-            self._reading.positions.deliver(event)
+            self.positions.deliver(event)
             return event
         async for next_event in self._source:
             if next_event is not None:
                 if type(next_event) in NOTED:
-                    self._reading.positions.deliver(next_event)
+                    self.positions.deliver(next_event)
                 return next_event
         raise StopAsyncIteration
 
@@ -558,11 +411,15 @@ class AsyncStream(_StreamBase):
             yield batch
 
     async def run(self, handler: Callable[[Event], object]) -> None:
-        """As :meth:`Stream.run`; ``handler``, its ``flush`` and ``close`` may be coroutines."""
+        """As :meth:`Stream.run`; ``handler`` and its methods may be coroutines."""
         flush = getattr(handler, "flush", None)
+        position = getattr(handler, "position", None)
+        advance = getattr(handler, "advance", None)
         try:
             if not self._opened:
                 await self._open()
+            if position is not None:
+                self._session.adopt(await _finished(position()))
             async for event in self._source:
                 if event is not None:
                     await _finished(handler(event))
@@ -570,9 +427,13 @@ class AsyncStream(_StreamBase):
                         self.positions.deliver(event)
                         if flush is None:
                             self.ack()
-                elif flush is not None and self.positions.unacknowledged:
-                    await _finished(flush())
-                    self.ack()
+                else:
+                    if flush is not None and self.positions.unacknowledged:
+                        await _finished(flush())
+                        self.ack()
+                    if advance is not None and (idle := self._session.idle_position()):
+                        await _finished(advance(idle))
+                        self.positions.resume_idle(idle)
             if flush is not None:
                 await _finished(flush())
                 self.ack()
@@ -587,34 +448,26 @@ class AsyncStream(_StreamBase):
         if self._closed or not self._opened:
             return
         self._closed = True
-        self._reading.close()
-        try:
-            await self._wait(self._finish(), _TICK)
-        except (PgstreamError, psycopg.Error):
-            pass  # the connection is gone; what was not told comes again
-        finally:
-            await self._connection.close()
+        await drive_async(self._session.leave())
 
     async def _generate(self) -> AsyncIterator[Event | None]:
         """The events; None whenever nothing more has arrived."""
-        idle = False
-        while not self._over():
-            report = self._report(idle=idle)
-            if report is not None:
-                await self._wait(report, _TICK)
-            chunk = await self._wait(self._connector.receive(), self._tick)
-            idle = not chunk
-            for event in self._reading.events(chunk):
-                yield event
-                if self._stopped or self._closed:
-                    return
-                if time.monotonic() >= self._overdue:  # the handler takes its time
-                    await self._wait(self._status(), _TICK)
-            yield None
-
-    async def _wait(self, generator: PQGen[T], tick: float) -> T:
-        # Not AsyncConnection.wait: on cancellation that cancels the command, the stream.
-        return await waiting.wait_async(generator, self._connector.pgconn.socket, interval=tick)
+        if not self._opened:
+            raise RuntimeError("the stream is not open: iterate inside 'async with'")
+        session = self._session
+        with contextlib.closing(Course(session.course())) as course:
+            while (step := course.next()) is not None:
+                if type(step) is Deliver:
+                    for event in step.events:
+                        yield event
+                        if session.stopped:
+                            return
+                    yield None
+                else:
+                    try:
+                        course.answer(await perform_async(step))
+                    except Exception as error:
+                        course.fail(error)
 
 
 def read_payloads(
@@ -624,6 +477,7 @@ def read_payloads(
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
     memory_limit: int = 64 * 2**20,
+    numeric: Numeric = "decimal",
     catalog: Catalog | None = None,
 ) -> Iterator[Event]:
     """The events of a recorded stream, without a server: what :func:`connect` would yield.
@@ -637,11 +491,19 @@ def read_payloads(
         ProtocolError: at a payload that is malformed, after the events before it.
     """
     config = Config(
-        row_factory=row_factory, values=values, json_loads=json_loads, memory_limit=memory_limit
+        row_factory=row_factory,
+        values=values,
+        binary=False,  # whatever it is, there is nobody to ask for anything else
+        json_loads=json_loads,
+        memory_limit=memory_limit,
+        numeric=numeric,
     )
     reading = Reading(config, catalog=catalog)
     try:
         yield from reading.events(payloads)
+        while reading.wanted:
+            reading.learn((), reading.wanted)
+            yield from reading.more()
     finally:
         reading.close()
 
@@ -652,6 +514,5 @@ def check_batch_size(max_events: int) -> None:
         raise ValueError(f"max_events must be at least 1, not {max_events}")
 
 
-async def _finished(result: object) -> None:
-    if inspect.isawaitable(result):
-        await result
+async def _finished(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result

@@ -12,8 +12,10 @@ import psycopg
 from .. import faults, slots
 from ..config import Config
 from ..connector import replication_conninfo
+from ..creation import create_slot, starting_point
 from ..doctor import examine
 from ..errors import SlotNotFound
+from ..steps import drive
 from .options import debug_option, dsn_option, publication_option, slot_option
 from .streams import say
 
@@ -101,10 +103,23 @@ def list_slots(dsn: str) -> int:
     envvar="PGSTREAM_TWO_PHASE",
     help="Let it send prepared transactions when they are prepared (PostgreSQL 15).",
 )
-def create(dsn: str, slot: str, name: str | None, publication: list[str], two_phase: bool) -> int:
+@click.option(
+    "--failover",
+    is_flag=True,
+    envvar="PGSTREAM_FAILOVER",
+    help="Let it be copied to standbys, for a failover (PostgreSQL 17).",
+)
+def create(
+    dsn: str,
+    slot: str,
+    name: str | None,
+    publication: list[str],
+    two_phase: bool,
+    failover: bool,
+) -> int:
     """Create the slot. It has every change that is committed from then on.
 
-    That waits until all transactions that are open now have ended.
+    That waits until all transactions that are open now have ended, and says which.
     """
     slot = _chosen(slot, name)
     config = Config(dsn=dsn, slot=slot, publication=publication, two_phase=two_phase)
@@ -117,7 +132,10 @@ def create(dsn: str, slot: str, name: str | None, publication: list[str], two_ph
                 f"publication {missing} is not there. It must be older than what is read with it: "
                 "create it, then drop this slot and create it anew"
             )
-        start = connection.wait(slots.create_slot(pgconn, slot, two_phase=two_phase))
+        command = slots.creation_command(
+            pgconn.server_version, slot, two_phase=two_phase, failover=failover
+        )
+        start = starting_point(drive(create_slot(pgconn, command, config, say)))
     say(f"created slot {slot} at {start}")
     return 0
 

@@ -1,0 +1,249 @@
+"""Payloads in, events out: assembly, decoder and positions, without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from .assembly import Assembly
+from .config import Config
+from .decoder import Decoder
+from .errors import ProtocolError
+from .lsn import LSN
+from .messages import (
+    Begin,
+    BeginPrepare,
+    CommitPrepared,
+    Event,
+    Keepalive,
+    LogicalMessage,
+    Payload,
+    Relation,
+    RollbackPrepared,
+    Type,
+)
+from .positions import BOUNDARIES, NOTED, Positions
+from .types import Catalog, Loader, TypeInfo
+from .types.catalog import needs_text
+
+_UNSEEN: Final = frozenset({Type, type(None)})  # what the decoder alone needs
+
+
+class Reading:
+    """Reads one stream, over as many connections as it takes.
+
+    Args:
+        config: The settings of the stream.
+        until: Where reading ends, if it does.
+        catalog: The types that are not built in; :meth:`learn` adds to it.
+
+    Attributes:
+        catalog: The same.
+        wanted: OIDs of types that came up and are not known. :meth:`events` ends early where
+            they did, before the rows that need them; :meth:`learn` and :meth:`more` go on.
+        needs_text: Whether it ended early because what follows cannot come in binary.
+        binary: Whether the transfer is binary.
+        positions: How far it has come.
+        done: Everything before ``until`` was read.
+        reply_wanted: The server has asked for a status update.
+    """
+
+    def __init__(
+        self, config: Config, until: LSN | None = None, catalog: Catalog | None = None
+    ) -> None:
+        self.positions = Positions()
+        self.catalog = Catalog() if catalog is None else catalog
+        self.wanted: frozenset[int] = frozenset()
+        self.needs_text: frozenset[int] = frozenset()
+        self.binary = config.transfer == "binary"
+        self._asked: set[int] = set()  # OIDs that were looked up, found or not
+        self._loaders: list[tuple[int | str, Loader | None, Loader | None]] = []
+        self.done = False
+        self.until = until
+        self.reply_wanted = False
+        self._config = config
+        self._tap = config.tap
+        self._untapped: Payload | None = None
+        self._due: Iterator[Payload] = iter(())
+        self._stored: LSN | None = None  # what the sink has, up to here
+        self._skipping = False  # inside a transaction that the sink has
+        self._seen: LSN | None = None  # what was handed out before, up to here
+        self._begin()
+
+    def _begin(self) -> None:
+        config = self._config
+        self._assembly = Assembly(config.memory_limit)
+        self._decoder = Decoder(
+            row_factory=config.row_factory,
+            values=config.values,
+            json_loads=config.json_loads,
+            numeric=config.numeric,
+            catalog=self.catalog,
+        )
+        for type, text, binary in self._loaders:
+            self._decoder.register_loader(type, text=text, binary=binary)
+
+    def restart(self) -> None:
+        """Read on over a new connection, on which all that was not acknowledged comes again."""
+        self._assembly.close()
+        self._due = iter(())
+        self._untapped = None
+        self._skipping = False
+        self._seen = self.positions.begun
+        self.wanted = self.needs_text = frozenset()
+        self.reply_wanted = False
+        self.positions.restart()
+        self._begin()
+
+    def skip(self, stored: LSN) -> None:
+        """Leave out the transactions that end at or before ``stored``."""
+        self._stored = stored
+
+    def register_loader(
+        self, type: int | str, *, text: Loader | None = None, binary: Loader | None = None
+    ) -> None:
+        """As :meth:`pgstream.Decoder.register_loader`, for all connections."""
+        self._decoder.register_loader(type, text=text, binary=binary)
+        self._loaders.append((type, text, binary))
+
+    def learn(self, types: Iterable[TypeInfo], asked: Iterable[int] = ()) -> None:
+        """Take types into the catalog.
+
+        Args:
+            types: What is known of them.
+            asked: OIDs that are not to be wanted again, whether they were found or not.
+        """
+        self._asked.update(asked)
+        self.wanted = frozenset()
+        self._decoder.add_types(types)
+
+    def events(self, payloads: Iterable[Payload]) -> Iterator[Event]:
+        """The events that these payloads complete.
+
+        Raises:
+            ProtocolError: at a payload that is malformed, after the events before it.
+        """
+        self._due = self._release(payloads)
+        return self.more()
+
+    def more(self) -> Iterator[Event]:
+        """The rest of the events, after :meth:`events` ended early."""
+        decode, positions = self._decoder.decode, self.positions
+        skipping = self._skipping
+        for payload in self._due:
+            try:
+                message: Any = decode(payload)
+            except ProtocolError:
+                self._tap_now()  # a capture shows what could not be read
+                raise
+            kind = type(message)
+            if kind in NOTED and self.until is not None and self._is_beyond(message):
+                self.done = True
+                return
+            if self._untapped is not None:
+                self._tap_now()
+            if kind in NOTED:
+                if self._stored is not None or skipping:
+                    left_out = skipping
+                    left_out |= self._skips(message)
+                    skipping = self._skipping
+                    if left_out:
+                        continue
+                if self._seen is not None:
+                    message = self._marked(message)
+                positions.receive(message)
+            elif kind is Keepalive:
+                self._keepalive(message)
+                if self.done:
+                    return
+                continue
+            elif kind is Relation:
+                if self._is_unexplained(message):
+                    return
+                continue
+            elif kind in _UNSEEN or skipping:
+                continue
+            positions.events += 1
+            yield message
+
+    def close(self) -> None:
+        """Drop what is held back."""
+        self._assembly.close()
+
+    def _release(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
+        """The payloads that are due, and to the tap all that have arrived."""
+        feed = self._assembly.feed
+        for arrived in payloads:
+            if self._tap is not None:
+                self._untapped = arrived
+            try:
+                yield from feed(arrived)
+            except ProtocolError:
+                self._tap_now()
+                raise
+            if self._untapped is not None:
+                self._tap_now()  # held back by the assembly
+
+    def _tap_now(self) -> None:
+        payload, self._untapped = self._untapped, None
+        if self._tap is not None and payload is not None:
+            self._tap(payload)
+
+    def _is_unexplained(self, relation: Relation) -> bool:
+        """Whether its rows have to wait: for what is known of their types, or for text."""
+        if self._config.values == "text":
+            return False
+        types = [column.type_oid for column in relation.columns]
+        self.wanted = frozenset(self.catalog.missing(types) - self._asked)
+        if not self.wanted and self.binary:
+            self.needs_text = frozenset(needs_text(self.catalog, types))
+        return bool(self.wanted or self.needs_text)
+
+    def _keepalive(self, message: Keepalive) -> None:
+        self.positions.keepalive(message.end_lsn)
+        self.reply_wanted |= message.reply_requested
+        if self.until is not None and message.end_lsn >= self.until:
+            self.done |= not self.positions.in_transaction
+
+    def _skips(self, message: Event) -> bool:
+        """Whether the sink has what begins here; with ``_skipping`` it goes on to the end."""
+        if self._skipping:
+            self._skipping = type(message) not in BOUNDARIES
+            return self._skipping
+        assert self._stored is not None
+        if isinstance(message, Begin):
+            # A commit record that begins before the end of another ends there or before.
+            self._skipping = message.commit_lsn < self._stored
+            if not self._skipping:
+                self._stored = None  # transactions come in the order of their commits
+            return self._skipping
+        return isinstance(message, LogicalMessage) and message.lsn < self._stored
+
+    def _marked(self, message: Event) -> Event:
+        """The message, marked if it begins a transaction that was handed out before."""
+        assert self._seen is not None
+        if isinstance(message, Begin):
+            if message.commit_lsn <= self._seen:
+                return Begin(message.xid, message.commit_lsn, message.commit_time, True)
+            self._seen = None
+        elif isinstance(message, BeginPrepare):
+            if message.prepare_lsn <= self._seen:
+                return BeginPrepare(
+                    message.xid,
+                    message.gid,
+                    message.prepare_lsn,
+                    message.end_lsn,
+                    message.prepare_time,
+                    True,
+                )
+            self._seen = None
+        return message
+
+    def _is_beyond(self, message: object) -> bool:
+        """Whether a transaction begins here that committed at or after ``until``."""
+        assert self.until is not None
+        if isinstance(message, (Begin, CommitPrepared)):
+            return message.commit_lsn >= self.until
+        if isinstance(message, BeginPrepare):
+            return message.prepare_lsn >= self.until
+        return isinstance(message, RollbackPrepared) and message.end_lsn > self.until

@@ -1,0 +1,230 @@
+"""Slow handlers, stuck readers, silent networks: who hears from whom, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import pgstream
+from pgstream import LSN, Commit, Event, Insert, Stream
+from proxy import Proxy
+from servers import Database
+
+SHORT = "-c wal_sender_timeout=1s"
+
+
+@pytest.fixture
+def shop(database: Database) -> Database:
+    database.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+    database.execute("CREATE TABLE other (id int)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    pgstream.connect(database.dsn, slot=f"slot_{database.name}").close()
+    return database
+
+
+def open_stream(database: Database, dsn: str | None = None, **options: Any) -> Stream:
+    return pgstream.connect(dsn or database.dsn, slot=f"slot_{database.name}", **options)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Poll until it holds; False if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def slot_row(database: Database, column: str) -> Any:
+    [(value,)] = database.execute(
+        f"SELECT {column} FROM pg_replication_slots WHERE slot_name = 'slot_{database.name}'"
+    )
+    return value
+
+
+def reader_pid(database: Database) -> int | None:
+    pid = slot_row(database, "active_pid")
+    return None if pid is None else int(pid)
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event.new["id"] for event in events if isinstance(event, Insert)]
+
+
+def read_one(stream: Stream) -> list[Event]:
+    events: list[Event] = []
+    for event in stream:
+        events.append(event)
+        if isinstance(event, Commit):
+            break
+    return events
+
+
+def test_a_handler_that_blocks_keeps_its_connection(shop: Database) -> None:
+    """For several times wal_sender_timeout; the slot does not move meanwhile."""
+    shop.execute("INSERT INTO users VALUES (1)")
+    before = slot_row(shop, "confirmed_flush_lsn")
+    with open_stream(shop, f"{shop.dsn} options='{SHORT}'") as stream:
+        events = read_one(stream)
+        pid = reader_pid(shop)
+        shop.execute("INSERT INTO other VALUES (1)")
+        time.sleep(3.5)
+        assert reader_pid(shop) == pid
+        assert slot_row(shop, "confirmed_flush_lsn") == before
+        stream.ack()
+        shop.execute("INSERT INTO users VALUES (2)")
+        events += read_one(stream)
+        assert ids(events) == [1, 2]
+        assert stream.status().reconnects == 0
+
+
+def test_a_handler_that_blocks_asyncio_keeps_its_connection(shop: Database) -> None:
+    async def main() -> tuple[int | None, int | None, int]:
+        dsn = f"{shop.dsn} options='{SHORT}'"
+        async with pgstream.connect_async(dsn, slot=f"slot_{shop.name}") as stream:
+            shop.execute("INSERT INTO users VALUES (1)")
+            async for event in stream:
+                if isinstance(event, Commit):
+                    break
+            pid = reader_pid(shop)
+            time.sleep(3.5)  # not the loop's sleep: everything in the loop stands still
+            return pid, reader_pid(shop), stream.status().reconnects
+
+    before, after, reconnects = asyncio.run(main())
+    assert before is not None
+    assert before == after
+    assert reconnects == 0
+
+
+def test_a_stuck_reader_frees_the_slot(shop: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """And reads on when it comes back: what it did not acknowledge comes again."""
+    shop.execute("INSERT INTO users VALUES (1)")
+    with open_stream(shop, handler_timeout=0.5) as stream:
+        first = read_one(stream)
+        assert slot_row(shop, "active")
+        assert eventually(lambda: not slot_row(shop, "active"))
+        assert "has not come back for" in caplog.text
+        again = read_one(stream)
+        stream.ack()
+        assert again == first
+        assert stream.status().reconnects == 1
+
+
+def test_a_busy_reader_is_not_stuck(shop: Database) -> None:
+    """One chunk that takes long, event by event, is no reader that does not come back."""
+    shop.execute("INSERT INTO users SELECT g FROM generate_series(1, 30) g")
+    with open_stream(shop, handler_timeout=1.0) as stream:
+        pid = reader_pid(shop)
+        for event in stream:
+            time.sleep(0.1)
+            if isinstance(event, Commit):
+                break
+        assert reader_pid(shop) == pid
+
+
+def test_a_server_that_does_not_answer_is_given_up(shop: Database) -> None:
+    said: list[str] = []
+    with (
+        Proxy(shop.tcp_dsn) as proxy,
+        open_stream(shop, proxy.dsn, silence_timeout=1.0, notice=said.append) as stream,
+    ):
+        shop.execute("INSERT INTO users VALUES (1)")
+        assert ids(read_one(stream)) == [1]
+        stream.ack()
+        events: list[Event] = []
+        reader = threading.Thread(target=lambda: events.extend(read_one(stream)))
+        reader.start()
+        proxy.stall()
+        assert eventually(lambda: any("has not answered for" in text for text in said))
+        proxy.cut()  # the server must not keep the dead connection's slot for long
+        proxy.resume()
+        shop.execute("INSERT INTO users VALUES (2)")
+        reader.join(60)
+        assert ids(events) == [2]
+
+
+def test_a_server_that_is_only_idle_is_not_given_up(shop: Database) -> None:
+    """It is asked, and answers."""
+    with open_stream(shop, silence_timeout=0.6) as stream:
+        threading.Timer(3.0, stream.stop).start()
+        assert list(stream) == []
+        assert stream.status().reconnects == 0
+
+
+def test_bytes_one_by_one_late_and_slowly(shop: Database) -> None:
+    shop.execute("INSERT INTO users SELECT g, repeat('n', 20) FROM generate_series(1, 200) g")
+    with Proxy(shop.tcp_dsn) as proxy:
+        proxy.delay = 0.01
+        proxy.fragment = 1
+        with open_stream(shop, proxy.dsn, until="now") as stream:
+            assert ids(list(stream)) == list(range(1, 201))
+        proxy.fragment = 65536
+        proxy.throttle = 40_000
+        with open_stream(shop, proxy.dsn, until="now") as stream:
+            assert ids(list(stream)) == list(range(1, 201))
+        assert proxy.passed > 2 * 200 * 40
+
+
+def test_the_slot_follows_while_only_others_change(any_database: Database) -> None:
+    any_database.execute("CREATE TABLE users (id int); CREATE TABLE other (id int)")
+    any_database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    with open_stream(any_database, status_interval=0.2) as stream:
+        # It acknowledges: 14 sends the transactions of others, with nothing in them.
+        reader = threading.Thread(target=stream.run, args=[lambda event: None])
+        reader.start()
+        for _ in range(3):
+            any_database.execute("INSERT INTO other SELECT g FROM generate_series(1, 1000) g")
+            target = LSN(any_database.execute("SELECT pg_current_wal_lsn()")[0][0])
+            assert eventually(
+                lambda: LSN(slot_row(any_database, "confirmed_flush_lsn")) >= target  # noqa: B023
+            )
+        stream.stop()
+        reader.join(20)
+        assert not reader.is_alive()
+
+
+def test_status(shop: Database) -> None:
+    shop.execute("INSERT INTO users VALUES (1), (2)")
+    with open_stream(shop) as stream:
+        before = stream.status()
+        assert (before.state, before.events_in_flight, before.lag_seconds) == ("streaming", 0, 0)
+        assert before.handled == before.flushed == LSN(slot_row(shop, "confirmed_flush_lsn"))
+        next(stream)
+        inside = stream.status()
+        assert inside.events_in_flight >= 1
+        assert inside.lag_seconds > 0
+        events = read_one(stream)
+        commit = events[-1]
+        assert isinstance(commit, Commit)
+        whole = stream.status()
+        assert whole.events_in_flight == 4
+        assert whole.received >= commit.end_lsn
+        assert whole.server >= commit.end_lsn
+        assert whole.lag_bytes == whole.server - before.handled > 0
+        stream.ack()
+        acked = stream.status()
+        assert (acked.events_in_flight, acked.lag_seconds) == (0, 0)
+        assert acked.handled == commit.end_lsn > acked.flushed
+    closed = stream.status()
+    assert closed.state == "closed"
+    assert closed.flushed == commit.end_lsn
+
+
+def test_a_stream_that_nobody_holds_is_not_kept(shop: Database) -> None:
+    stream = open_stream(shop)
+    held = weakref.ref(stream._session)
+    streams = [stream]
+    del stream
+    with pytest.warns(ResourceWarning):
+        streams.clear()
+    gc.collect()
+    assert held() is None
+    assert eventually(lambda: not slot_row(shop, "active"))

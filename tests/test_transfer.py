@@ -1,0 +1,217 @@
+"""Binary by default; text where binary cannot be; types that come up on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import pgstream
+from pgstream import Begin, ConfigError, Event, Insert
+from pgstream.config import Config
+from servers import Database
+
+ROWS = 5
+
+
+@pytest.fixture
+def shop(any_database: Database) -> Database:
+    any_database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    any_database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    pgstream.connect(any_database.dsn, slot=f"slot_{any_database.name}").close()
+    return any_database
+
+
+def open_stream(database: Database, **options: Any) -> pgstream.Stream:
+    return pgstream.connect(database.dsn, slot=f"slot_{database.name}", **options)
+
+
+def rows(events: list[Event]) -> list[Any]:
+    return [event.new for event in events if isinstance(event, Insert)]
+
+
+def transfers(payloads: list[bytes]) -> set[str]:
+    """How the last value of each inserted row came: ``t`` or ``b``."""
+    return {
+        "binary" if b"b\x00\x00\x00" in payload[30:] else "text"
+        for payload in payloads
+        if payload[25:26] == b"I"
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "binary"),
+        ({"binary": True}, "binary"),
+        ({"binary": False}, "text"),
+        ({"values": "text"}, "text"),
+        ({"values": "text", "binary": False}, "text"),
+    ],
+)
+def test_which_transfer_is_asked_for(
+    database: Database, options: dict[str, Any], expected: str
+) -> None:
+    assert Config(**options).transfer == expected
+    database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    open_stream(database).close()
+    database.execute("INSERT INTO users VALUES (1)")
+    seen: list[bytes] = []
+    with open_stream(
+        database, until="now", tap=lambda payload: seen.append(bytes(payload)), **options
+    ) as stream:
+        assert rows(list(stream)) == [{"id": "1" if "values" in options else 1}]
+    assert transfers(seen) == {expected}
+
+
+def test_text_values_and_the_binary_transfer_are_refused() -> None:
+    with pytest.raises(ConfigError, match="binary transfer"):
+        Config(values="text", binary=True)
+
+
+COLUMNS = {
+    "aclitem[]": "ARRAY['postgres=r/postgres'::aclitem]",
+    "regclass": "'users'::regclass",
+    "made.acl": "ROW(1, 'postgres=r/postgres'::aclitem)::made.acl",
+}
+TYPES = "CREATE SCHEMA made; CREATE TYPE made.acl AS (n int, item aclitem)"
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("early", [True, False], ids=["at the start", "in mid-stream"])
+def test_what_has_no_binary_form_comes_in_text(shop: Database, column: str, early: bool) -> None:
+    """From the same position, said once, with nothing lost."""
+    said: list[str] = []
+    create = f"{TYPES}; CREATE TABLE odd (id int PRIMARY KEY, v {column})"
+    if early:
+        shop.execute(create)
+    with open_stream(shop, notice=said.append) as stream:
+        shop.execute("INSERT INTO users VALUES (1)")
+        if not early:
+            shop.execute(create)
+        shop.execute(
+            f"BEGIN; INSERT INTO users VALUES (2); INSERT INTO odd VALUES (3, {COLUMNS[column]});"
+            " INSERT INTO users VALUES (4); COMMIT"
+        )
+        events: list[Event] = []
+        for event in stream:
+            events.append(event)
+            if isinstance(event, pgstream.Commit):
+                if {"id": 4} in rows(events):
+                    break
+                stream.ack()
+    [(text,)] = shop.execute("SELECT v::text FROM odd")
+    begin = max(i for i, event in enumerate(events) if isinstance(event, Begin))
+    last = rows(events[begin:])
+    assert [row["id"] for row in last] == [2, 3, 4]
+    value = last[1]["v"]
+    if column == "regclass":
+        assert value == text
+    elif column == "aclitem[]":
+        assert value == ["postgres=r/postgres"]
+    else:
+        assert value == (1, "postgres=r/postgres")
+    assert [row["id"] for row in rows(events[:begin])][:1] == [1]
+    if not early:
+        assert any(isinstance(e, Begin) and e.redelivered for e in events[begin:]) == (
+            {"id": 2} in rows(events[:begin])
+        )
+    changes = [text for text in said if "changed to the text transfer" in text]
+    assert len(changes) == 1
+    assert stream.status().reconnects == 0  # that is no lost connection
+
+
+def test_types_that_come_up_are_looked_up(shop: Database) -> None:
+    with open_stream(shop) as stream:
+        assert len(stream.catalog) == 0 or not any(
+            info.name == "mood" for info in stream.catalog.values()
+        )
+        shop.execute(
+            "CREATE TYPE mood AS ENUM ('sad', 'fine');"
+            "CREATE TYPE pair AS (a int, m mood);"
+            "CREATE TABLE new (id int PRIMARY KEY, m mood, p pair[])"
+        )
+        shop.execute("INSERT INTO new VALUES (1, 'fine', ARRAY[(1, 'sad')::pair])")
+        event = next(event for event in stream if isinstance(event, Insert))
+        assert event.new == {"id": 1, "m": "fine", "p": [(1, "sad")]}
+        assert {"mood", "pair"} <= {info.name for info in stream.catalog.values()}
+
+
+def test_asyncio_looks_up_and_changes_to_text(shop: Database) -> None:
+    async def main() -> Any:
+        async with pgstream.connect_async(shop.dsn, slot=f"slot_{shop.name}") as stream:
+            shop.execute(
+                "CREATE TYPE mood AS ENUM ('sad', 'fine');"
+                "CREATE TABLE new (id int PRIMARY KEY, m mood);"
+                "CREATE TABLE odd (id int PRIMARY KEY, v aclitem[])"
+            )
+            shop.execute("INSERT INTO new VALUES (1, 'fine')")
+            shop.execute(f"INSERT INTO odd VALUES (2, {COLUMNS['aclitem[]']})")
+            events: list[Event] = []
+            async for event in stream:
+                events.append(event)
+                stream.ack()
+                if len(rows(events)) == 2:
+                    break
+            return rows(events)
+
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [
+        {"id": 1, "m": "fine"},
+        {"id": 2, "v": ["postgres=r/postgres"]},
+    ]
+
+
+def test_a_lookup_that_fails_loses_nothing(database: Database) -> None:
+    """The role may connect once, and that is the stream."""
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    name = f"role_{database.name}"
+    database.execute(f"CREATE ROLE {name} LOGIN REPLICATION CONNECTION LIMIT 1")
+    said: list[str] = []
+    try:
+        with pgstream.connect(
+            f"{database.dsn} user={name}", slot=f"slot_{database.name}", notice=said.append
+        ) as stream:
+            database.execute("CREATE TYPE mood AS ENUM ('sad', 'fine')")
+            database.execute("CREATE TABLE new (id int PRIMARY KEY, m mood)")
+            database.execute("INSERT INTO new VALUES (1, 'fine'), (2, 'sad')")
+            events: list[Event] = []
+            for event in stream:
+                events.append(event)
+                if isinstance(event, pgstream.Commit) and rows(events):
+                    break
+        assert [row["id"] for row in rows(events)] == [1, 2]
+        assert [row["m"] for row in rows(events)] == [b"fine", b"sad"]
+        assert len([text for text in said if "cannot look up the types" in text]) == 1
+    finally:
+        database.execute(f"SELECT pg_drop_replication_slot('slot_{database.name}')")
+        database.execute(f"DROP ROLE {name}")
+
+
+@pytest.mark.usefixtures("both_decoders")
+def test_numeric_and_loaders_of_ones_own_pass_through(database: Database) -> None:
+    database.execute("CREATE TABLE n (id int PRIMARY KEY, v numeric, t text)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    open_stream(database).close()
+    database.execute("INSERT INTO n VALUES (1, 1.50, 'abc')")
+    for numeric, expected in (("str", "1.50"), ("float", 1.5)):
+        with open_stream(database, until="now", numeric=numeric) as stream:
+            stream.register_loader(
+                "text",
+                text=lambda value: bytes(value).decode().upper(),
+                binary=lambda value: bytes(value).decode().upper(),
+            )
+            assert rows(list(stream)) == [{"id": 1, "v": expected, "t": "ABC"}]
+
+
+def test_loaders_of_ones_own_outlive_a_connection(database: Database) -> None:
+    database.execute("CREATE TABLE n (id int PRIMARY KEY, t text)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    with open_stream(database) as stream:
+        stream.register_loader("text", text=bytes, binary=bytes)
+        database.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
+        database.execute("INSERT INTO n VALUES (1, 'abc')")
+        event = next(event for event in stream if isinstance(event, Insert))
+        assert event.new == {"id": 1, "t": b"abc"}
+        assert stream.status().reconnects == 1
