@@ -1,7 +1,8 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from .messages import Keepalive, Message, Payload, Relation
+from .errors import ProtocolError
+from .messages import Change, Keepalive, Message, Payload, Relation
 from .rows import RowFactory
 from .types import Catalog, Loader, Numeric, TypeInfo
 
@@ -25,4 +26,7 @@ class Decoder:
     ) -> None: ...
     def decode(self, payload: Payload) -> Message | Keepalive | None: ...
     def decode_many(self, payloads: Iterable[Payload]) -> list[Message | Keepalive]: ...
+    def decode_run(
+        self, payloads: Sequence[Payload], start: int = 0
+    ) -> tuple[list[Change], int, Message | Keepalive | ProtocolError | None]: ...
     def copy_rows(self, relation: Relation, data: Payload) -> list[Any]: ...

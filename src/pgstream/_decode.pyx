@@ -57,6 +57,8 @@ cdef enum:
 
 cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object list, Py_ssize_t index)
+    int PyGC_Disable()
+    int PyGC_Enable()
 
 cdef extern from *:
     """
@@ -379,6 +381,36 @@ cdef class Decoder:
             if message is not None:
                 messages.append(message)
         return messages
+
+    def decode_run(self, payloads, Py_ssize_t start=0):
+        """Decode changes from ``payloads[start]`` on, up to a message that is none.
+
+        Returns:
+            The changes; the index behind the last payload that was read; and the message
+            that ended the run, the error at the one that is malformed, or ``None`` where
+            the payloads have ended. Type messages are passed over.
+        """
+        cdef list changes = []
+        cdef Py_ssize_t at = start, count = len(payloads)
+        # The collector would look at all that was made so far, again and again.
+        cdef int collects = PyGC_Disable()
+        try:
+            while at < count:
+                try:
+                    message = self.decode(payloads[at])
+                except ProtocolError as error:
+                    return changes, at + 1, error
+                at += 1
+                kind = type(message)
+                if kind is Insert or kind is Update or kind is Delete or kind is Truncate \
+                        or kind is Origin:
+                    changes.append(message)
+                elif message is not None and kind is not Type:
+                    return changes, at, message
+        finally:
+            if collects:
+                PyGC_Enable()
+        return changes, at, None
 
     def copy_rows(self, relation, data):
         """Decode a piece of what ``COPY … (FORMAT binary)`` sends: whole rows, perhaps with

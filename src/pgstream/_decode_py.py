@@ -16,7 +16,7 @@ malformed message leaves the decoder as it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from struct import Struct
 from typing import Any, Final, Literal
@@ -27,6 +27,7 @@ from .messages import (
     UNCHANGED,
     Begin,
     BeginPrepare,
+    Change,
     Column,
     Commit,
     CommitPrepared,
@@ -59,6 +60,8 @@ NULL_CELL, UNCHANGED_TOAST, TEXT, BINARY = b"nutb"
 KEY, OLD, NEW = b"KON"
 COPY_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 COPY_END: Final = 0xFFFF
+
+CHANGES: Final = frozenset({Insert, Update, Delete, Truncate, Origin})
 
 _u16 = Struct(">H").unpack_from
 _u32 = Struct(">I").unpack_from
@@ -335,6 +338,30 @@ class Decoder:
             if message is not None:
                 messages.append(message)
         return messages
+
+    def decode_run(
+        self, payloads: Sequence[Payload], start: int = 0
+    ) -> tuple[list[Change], int, Message | Keepalive | ProtocolError | None]:
+        """Decode changes from ``payloads[start]`` on, up to a message that is none.
+
+        Returns:
+            The changes; the index behind the last payload that was read; and the message
+            that ended the run, the error at the one that is malformed, or ``None`` where
+            the payloads have ended. Type messages are passed over.
+        """
+        changes: list[Change] = []
+        at = start
+        while at < len(payloads):
+            try:
+                message = self.decode(payloads[at])
+            except ProtocolError as error:
+                return changes, at + 1, error
+            at += 1
+            if type(message) in CHANGES:
+                changes.append(message)  # type: ignore[arg-type]
+            elif message is not None and type(message) is not Type:
+                return changes, at, message
+        return changes, at, None
 
     def copy_rows(self, relation: Relation, data: Payload) -> list[Any]:
         """Decode a piece of what ``COPY … (FORMAT binary)`` sends: whole rows, perhaps with

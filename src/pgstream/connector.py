@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 import psycopg
 from psycopg import generators
@@ -30,6 +30,7 @@ from psycopg.waiting import Ready, Wait
 
 from . import faults, slots
 from .config import Config
+from .drain import drain
 from .errors import (
     ConnectionLost,
     PublicationNotFound,
@@ -67,6 +68,9 @@ _POSTGRES_EPOCH: Final = 946_684_800  # 2000-01-01 in Unix seconds
 _XLOGDATA: Final = ord("w")
 _KEEPALIVE_MESSAGE: Final = ord("k")
 _CHUNK: Final = 4096  # payloads handed on at once, at most
+_BUFFER: Final = 2**20 - 2**10  # bytes that libpq can take from the socket at once
+_BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
+_REST_SECONDS: Final = 0.0005  # how long what arrives on a busy stream is left to gather
 _HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
 _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
 
@@ -129,6 +133,7 @@ class Connector:
         self._broken: psycopg.OperationalError | None = None
         self._ended = False  # no more CopyData will come
         self._left = False
+        self._pace = _Pace()
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """Take a notice of the server; one that tells of skipped data becomes an error."""
@@ -263,6 +268,9 @@ class Connector:
             pause = min(2 * pause, 1.0)
 
     def _start(self, command: str) -> PQGen[None]:
+        # libpq's buffer grows to what it once had to hold, and stays. With the 16 KiB that it
+        # begins with, each 16 KiB of the stream would take a system call.
+        yield from slots.query(self.pgconn, f"SELECT pg_catalog.repeat(' ', {_BUFFER})")
         result = yield from slots.execute(self.pgconn, command)
         if result.status != ExecStatus.COPY_BOTH:
             raise ServerError(f"unexpected answer to START_REPLICATION: {result.status}")
@@ -320,6 +328,7 @@ class Connector:
             ready: int = yield Wait.RW if self._unsent else Wait.R
             waited = not ready & Ready.R
             if ready:
+                self._pace.rest()
                 try:
                     with lock:
                         if self._unsent:
@@ -332,18 +341,15 @@ class Connector:
 
     def _drain(self) -> list[Payload]:
         """What libpq has received and can give without waiting."""
-        chunk: list[Payload] = []
-        while len(chunk) < _CHUNK and not self._ended:
-            try:
-                size, data = self.pgconn.get_copy_data(1)
-            except psycopg.OperationalError as error:
-                self._broken = error
-                break
-            if size <= 0:
-                self._ended = size < 0
-                break
-            chunk.append(data)
-        return chunk
+        if self._ended:
+            return []
+        chunk, size = drain(self.pgconn, _CHUNK)
+        if size == -2:
+            reason = self.pgconn.get_error_message("utf-8")
+            self._broken = psycopg.OperationalError(reason)
+        self._ended = size == -1
+        self._pace.took(len(chunk))
+        return cast(list[Payload], chunk)
 
     def _hear(self, payload: Payload) -> None:
         """Note the server's position, which stands in the header of what it sends."""
@@ -438,6 +444,33 @@ class Connector:
 
     def _database(self) -> str:
         return self.pgconn.db.decode()
+
+
+class _Pace:
+    """Larger gulps from a busy stream.
+
+    The server sends each message by itself, and one that finds us waiting wakes us: that
+    costs both sides more than the message does. So on a busy stream we come back a moment
+    later, when more has gathered. On any other we wait, and nothing is delayed.
+    """
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._count = 0
+        self._busy = False
+
+    def took(self, count: int) -> None:
+        """Note how many payloads there were."""
+        self._count += count
+        now = time.monotonic()
+        if now - self._since >= 0.002:
+            self._busy = self._count >= _BUSY * 1000 * (now - self._since)
+            self._since, self._count = now, 0
+
+    def rest(self) -> None:
+        """Let more gather, if much is to be expected."""
+        if self._busy:
+            time.sleep(_REST_SECONDS)
 
 
 def literal(text: str) -> str:

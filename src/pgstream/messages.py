@@ -333,6 +333,9 @@ Payload: TypeAlias = bytes | bytearray | memoryview
 RowEvent: TypeAlias = Insert | Update | Delete
 """A change of one row."""
 
+Change: TypeAlias = Insert | Update | Delete | Truncate | Origin
+"""What may stand between the brackets of a transaction and changes no position."""
+
 Event: TypeAlias = (
     Begin
     | Commit

@@ -8,7 +8,7 @@ from typing import Any, Final
 from .assembly import Assembly
 from .config import Config
 from .decoder import Decoder
-from .errors import ProtocolError
+from .errors import PgstreamError, ProtocolError
 from .lsn import LSN
 from .messages import (
     Begin,
@@ -20,13 +20,13 @@ from .messages import (
     Payload,
     Relation,
     RollbackPrepared,
-    Type,
 )
 from .positions import BOUNDARIES, NOTED, Positions
 from .types import Catalog, Loader, TypeInfo
 from .types.catalog import needs_text
 
-_UNSEEN: Final = frozenset({Type, type(None)})  # what the decoder alone needs
+_PIECE: Final = 1024  # payloads that are read at once, at most,
+_PIECE_BYTES: Final = 2**20  # or so many bytes of them
 
 
 class Reading:
@@ -64,7 +64,9 @@ class Reading:
         self._config = config
         self._tap = config.tap
         self._untapped: Payload | None = None
-        self._due: Iterator[Payload] = iter(())
+        self._due: Iterator[list[Payload]] = iter(())
+        self._piece: list[Payload] = []  # of what is due, read up to this index
+        self._at = 0
         self._stored: LSN | None = None  # what the sink has, up to here
         self._skipping = False  # inside a transaction that the sink has
         self._seen: LSN | None = None  # what was handed out before, up to here
@@ -87,6 +89,7 @@ class Reading:
         """Read on over a new connection, on which all that was not acknowledged comes again."""
         self._assembly.close()
         self._due = iter(())
+        self._piece = []
         self._untapped = None
         self._skipping = False
         self._seen = self.positions.begun
@@ -117,58 +120,75 @@ class Reading:
         self.wanted = frozenset()
         self._decoder.add_types(types)
 
-    def events(self, payloads: Iterable[Payload]) -> Iterator[Event]:
-        """The events that these payloads complete.
+    def events(self, payloads: Iterable[Payload]) -> Iterator[list[Event]]:
+        """The events that these payloads complete, in runs: lists, in order.
 
         Raises:
             ProtocolError: at a payload that is malformed, after the events before it.
         """
-        self._due = self._release(payloads)
+        if self._tap is not None:
+            self._due = ([payload] for payload in self._release(payloads))
+        elif isinstance(payloads, list) and self._config.streaming == "off":
+            self._due = iter([payloads])  # no transaction comes in parts
+        else:
+            self._due = _pieces(self._release(payloads))
         return self.more()
 
-    def more(self) -> Iterator[Event]:
+    def more(self) -> Iterator[list[Event]]:
         """The rest of the events, after :meth:`events` ended early."""
-        decode, positions = self._decoder.decode, self.positions
-        skipping = self._skipping
-        for payload in self._due:
-            try:
-                message: Any = decode(payload)
-            except ProtocolError:
-                self._tap_now()  # a capture shows what could not be read
-                raise
+        positions = self.positions
+        run: list[Event] = []
+        while self._at < len(self._piece) or self._next_piece():
+            changes, self._at, message = self._decoder.decode_run(self._piece, self._at)
+            if changes and not self._skipping:
+                positions.events += len(changes)
+                run.extend(changes)
             kind = type(message)
-            if kind in NOTED and self.until is not None and self._is_beyond(message):
-                self.done = True
-                return
-            if self._untapped is not None:
+            beyond = kind in NOTED and self.until is not None and self._is_beyond(message)
+            if self._untapped is not None and not beyond:
                 self._tap_now()
+            if message is None:
+                continue
             if kind in NOTED:
-                if self._stored is not None or skipping:
-                    left_out = skipping
-                    left_out |= self._skips(message)
-                    skipping = self._skipping
+                if beyond:
+                    self.done = True
+                    break
+                noted: Any = message
+                if self._stored is not None or self._skipping:
+                    left_out = self._skipping
+                    left_out |= self._skips(noted)
                     if left_out:
                         continue
                 if self._seen is not None:
-                    message = self._marked(message)
-                positions.receive(message)
-            elif kind is Keepalive:
+                    noted = self._marked(noted)
+                positions.receive(noted)
+                positions.events += 1
+                run.append(noted)
+            elif isinstance(message, Relation):
+                if self._is_unexplained(message):
+                    break
+            else:
+                if run:  # what came before it is handled first
+                    yield run
+                    run = []
+                if isinstance(message, ProtocolError):
+                    raise message
+                if not isinstance(message, Keepalive):
+                    raise ProtocolError("not asked for", type(message).__name__)
                 self._keepalive(message)
                 if self.done:
                     return
-                continue
-            elif kind is Relation:
-                if self._is_unexplained(message):
-                    return
-                continue
-            elif kind in _UNSEEN or skipping:
-                continue
-            positions.events += 1
-            yield message
+        if run:
+            yield run
 
     def close(self) -> None:
         """Drop what is held back."""
         self._assembly.close()
+
+    def _next_piece(self) -> bool:
+        self._at = 0
+        self._piece = next(self._due, [])
+        return bool(self._piece)
 
     def _release(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
         """The payloads that are due, and to the tap all that have arrived."""
@@ -247,3 +267,22 @@ class Reading:
         if isinstance(message, BeginPrepare):
             return message.prepare_lsn >= self.until
         return isinstance(message, RollbackPrepared) and message.end_lsn > self.until
+
+
+def _pieces(payloads: Iterable[Payload]) -> Iterator[list[Payload]]:
+    """Payloads in lists that bound what is read ahead."""
+    piece: list[Payload] = []
+    size = 0
+    try:
+        for payload in payloads:
+            piece.append(payload)
+            size += len(payload)
+            if size >= _PIECE_BYTES or len(piece) >= _PIECE:
+                yield piece
+                piece, size = [], 0
+    except PgstreamError:
+        if piece:  # what came before the error is read first
+            yield piece
+        raise
+    if piece:
+        yield piece

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ from .errors import (
 from .heartbeat import Heartbeat
 from .identity import Anchor
 from .lsn import LSN
+from .outbox import Outbox
 from .positions import State, Status
 from .reading import Reading
 from .steps import TICK, Connect, Deliver, Pause, Run, Steps
@@ -54,23 +55,22 @@ class Session:
 
     Args:
         config: The settings of the stream.
-        dropped: Called when a connection was lost: what was read and not handed out comes
-            again, and is to be dropped.
 
     Attributes:
         reading: Reads what arrives; has the positions.
+        outbox: What was read and is not handed out yet.
         state: What the stream is doing.
         stopped: Set to have it end at the next step.
         reconnects: How many times the connection was lost and made again.
     """
 
-    def __init__(self, config: Config, dropped: Callable[[], None]) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.reading = Reading(config, config.until if isinstance(config.until, LSN) else None)
+        self.outbox = Outbox(self.reading.positions)
         self.state: State = "starting"
         self.stopped = False
         self.reconnects = 0
-        self._dropped = dropped
         self._random = random.Random()
         self._anchor: Anchor | None = None
         self._connection: psycopg.BaseConnection[Any] | None = None
@@ -318,7 +318,7 @@ class Session:
             trouble = _Trouble(now, positions.received, error)
         trouble.error = error
         self._trouble = trouble
-        self._dropped()
+        self.outbox.clear()
         self.reading.restart()
 
     def _relink(self) -> Steps[None]:
@@ -391,7 +391,7 @@ class Session:
                 self._heard_at = time.monotonic()
             else:
                 self._listen(connector)
-            self._away_events = reading.positions.events
+            self._away_events = self.outbox.handed_out
             self._away_since = time.monotonic()
             yield Deliver(reading.events(chunk) if chunk else ())
             while reading.wanted:
@@ -437,7 +437,7 @@ class Session:
             with contextlib.suppress(ServerError, psycopg.Error):  # it may have ended by itself
                 yield Run(connector.finish(), connector.pgconn)
         self._unlink()
-        self._dropped()
+        self.outbox.clear()
         self.reading.restart()
         try:
             yield from self._link()
@@ -515,8 +515,8 @@ class Session:
         if connector is None or away is None:
             return self._interval / 2
         positions, limit = self.reading.positions, self.config.handler_timeout
-        if positions.events != self._away_events:
-            self._away_events = positions.events
+        if self.outbox.handed_out != self._away_events:
+            self._away_events = self.outbox.handed_out
             self._away_since = away = now  # it is busy, not stuck
         if limit is not None and now - away > limit:
             self._away_since = None

@@ -52,9 +52,9 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Hand events to the user, and let them do what they do; none if nothing has come."""
+    """Hand events to the user, in runs, and let them do what they do; none if nothing has come."""
 
-    events: Iterable[Event]
+    runs: Iterable[list[Event]]
 
 
 Step: TypeAlias = Connect | Run | Pause | Deliver

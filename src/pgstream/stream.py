@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import json
 import os
-import time
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -14,13 +13,14 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from .config import Config, Streaming, Values
 from .lsn import LSN
 from .messages import Event, Payload
-from .positions import NOTED, Positions, Status, is_whole
+from .positions import NOTED, Positions, Status
 from .reading import Reading
 from .rows import RowFactory, dict_row
 from .session import Session
@@ -152,9 +152,8 @@ class _StreamBase:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._closed = False
-        self._held: list[Event] = []  # begun as a batch, not handed out yet
-        self._held_since = 0.0
-        self._session = Session(config, self._held.clear)
+        self._session = Session(config)
+        self._outbox = self._session.outbox
 
     @property
     def positions(self) -> Positions:
@@ -195,45 +194,6 @@ class _StreamBase:
         """
         self._session.stopped = True
 
-    def _collect(
-        self, event: Event | None, max_events: int, max_seconds: float
-    ) -> list[Event] | None:
-        """Hold an event back for a batch; the batch, if one is due.
-
-        Args:
-            event: ``None`` if nothing has arrived.
-            max_events: More than this many are never handed out at once.
-            max_seconds: How long an event waits once its transaction is whole.
-        """
-        if event is not None:
-            if not self._held:
-                self._held_since = time.monotonic()
-            self._held.append(event)
-            if len(self._held) < max_events and not is_whole(event):
-                return None
-        late = time.monotonic() - self._held_since >= max_seconds
-        if not late and len(self._held) < max_events:
-            return None
-        return self._cut(max_events)
-
-    def _cut(self, max_events: int) -> list[Event] | None:
-        """Take a batch from what is held: whole transactions, or a part of one too large."""
-        held = self._held
-        cut = len(held)
-        while cut and not is_whole(held[cut - 1]):
-            cut -= 1
-        if not cut:
-            if len(held) < max_events:
-                return None
-            cut = max_events
-        batch = held[:cut]
-        del held[:cut]
-        self._held_since = time.monotonic()
-        for event in batch:
-            if type(event) in NOTED:
-                self.positions.deliver(event)
-        return batch
-
 
 class Stream(_StreamBase):
     """A stream of changes, made by :func:`connect`. Iterate over it; close it.
@@ -260,19 +220,26 @@ class Stream(_StreamBase):
 
     def __iter__(self) -> Iterator[Event]:
         """The events, one by one, as they come. ``break`` and go on later as you like."""
-        return self
+        outbox, session = self._outbox, self._session
+        while True:
+            while outbox and not session.stopped:
+                yield outbox.take()
+            if not self._fill():
+                return
 
     def __next__(self) -> Event:
-        if self._held:
-            event = self._held.pop(0)
-            self.positions.deliver(event)
-            return event
-        for next_event in self._source:
-            if next_event is not None:
-                if type(next_event) in NOTED:
-                    self.positions.deliver(next_event)
-                return next_event
-        raise StopIteration
+        while not self._outbox or self._session.stopped:
+            if not self._fill():
+                raise StopIteration
+        return self._outbox.take()
+
+    def _fill(self) -> bool:
+        """Read on; False at the end."""
+        for run in self._source:
+            if run is not None:
+                self._outbox.put(run)
+            return True
+        return False
 
     def batches(self, max_events: int = 10_000, max_seconds: float = 1.0) -> Iterator[list[Event]]:
         """The events in lists, which end at the end of a transaction where that fits.
@@ -283,12 +250,12 @@ class Stream(_StreamBase):
             max_seconds: How long an event waits for others, once its transaction is whole.
         """
         check_batch_size(max_events)
-        for event in self._source:
-            batch = self._collect(event, max_events, max_seconds)
-            if batch is not None:
+        while True:
+            while batch := self._outbox.batch(max_events, max_seconds):
                 yield batch
-        batch = self._cut(max_events)
-        if batch is not None:
+            if not self._fill():
+                break
+        while batch := self._outbox.batch(max_events, 0):
             yield batch
 
     def run(self, handler: Callable[[Event], object]) -> None:
@@ -306,23 +273,22 @@ class Stream(_StreamBase):
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
         advance = getattr(handler, "advance", None)
+        outbox, session = self._outbox, self._session
         try:
             if position is not None:
                 self._session.adopt(position())
-            for event in self._source:
-                if event is not None:
+            while self._fill():
+                while outbox and not session.stopped:
+                    event = outbox.take()
                     handler(event)
-                    if type(event) in NOTED:
-                        self.positions.deliver(event)
-                        if flush is None:
-                            self.ack()
-                else:
-                    if flush is not None and self.positions.unacknowledged:
-                        flush()
+                    if flush is None and type(event) in NOTED:
                         self.ack()
-                    if advance is not None and (idle := self._session.idle_position()):
-                        advance(idle)
-                        self.positions.resume_idle(idle)
+                if flush is not None and self.positions.unacknowledged:
+                    flush()
+                    self.ack()
+                if advance is not None and (idle := session.idle_position()):
+                    advance(idle)
+                    self.positions.resume_idle(idle)
             if flush is not None:
                 flush()
                 self.ack()
@@ -339,14 +305,14 @@ class Stream(_StreamBase):
         self._closed = True
         drive(self._session.leave())
 
-    def _generate(self) -> Iterator[Event | None]:
-        """The events; None whenever nothing more has arrived."""
+    def _generate(self) -> Iterator[list[Event] | None]:
+        """The events, in runs; None whenever nothing more has arrived."""
         session = self._session
         with contextlib.closing(Course(session.course())) as course:
             while (step := course.next()) is not None:
                 if type(step) is Deliver:
-                    for event in step.events:
-                        yield event
+                    for run in step.runs:
+                        yield run
                         if session.stopped:
                             return
                     yield None
@@ -381,33 +347,40 @@ class AsyncStream(_StreamBase):
         await drive_async(self._session.open())
         self._opened = True
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncIterator[Event]:
         """As :meth:`Stream.__iter__`."""
-        return self
+        outbox, session = self._outbox, self._session
+        while True:
+            while outbox and not session.stopped:
+                yield outbox.take()
+            if not await self._fill():
+                return
 
     async def __anext__(self) -> Event:
-        if self._held:
-            event = self._held.pop(0)
-            self.positions.deliver(event)
-            return event
-        async for next_event in self._source:
-            if next_event is not None:
-                if type(next_event) in NOTED:
-                    self.positions.deliver(next_event)
-                return next_event
-        raise StopAsyncIteration
+        while not self._outbox or self._session.stopped:
+            if not await self._fill():
+                raise StopAsyncIteration
+        return self._outbox.take()
+
+    async def _fill(self) -> bool:
+        """Read on; False at the end."""
+        async for run in self._source:
+            if run is not None:
+                self._outbox.put(run)
+            return True
+        return False
 
     async def batches(
         self, max_events: int = 10_000, max_seconds: float = 1.0
     ) -> AsyncIterator[list[Event]]:
         """As :meth:`Stream.batches`."""
         check_batch_size(max_events)
-        async for event in self._source:
-            batch = self._collect(event, max_events, max_seconds)
-            if batch is not None:
+        while True:
+            while batch := self._outbox.batch(max_events, max_seconds):
                 yield batch
-        batch = self._cut(max_events)
-        if batch is not None:
+            if not await self._fill():
+                break
+        while batch := self._outbox.batch(max_events, 0):
             yield batch
 
     async def run(self, handler: Callable[[Event], object]) -> None:
@@ -415,25 +388,24 @@ class AsyncStream(_StreamBase):
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
         advance = getattr(handler, "advance", None)
+        outbox, session = self._outbox, self._session
         try:
             if not self._opened:
                 await self._open()
             if position is not None:
                 self._session.adopt(await _finished(position()))
-            async for event in self._source:
-                if event is not None:
+            while await self._fill():
+                while outbox and not session.stopped:
+                    event = outbox.take()
                     await _finished(handler(event))
-                    if type(event) in NOTED:
-                        self.positions.deliver(event)
-                        if flush is None:
-                            self.ack()
-                else:
-                    if flush is not None and self.positions.unacknowledged:
-                        await _finished(flush())
+                    if flush is None and type(event) in NOTED:
                         self.ack()
-                    if advance is not None and (idle := self._session.idle_position()):
-                        await _finished(advance(idle))
-                        self.positions.resume_idle(idle)
+                if flush is not None and self.positions.unacknowledged:
+                    await _finished(flush())
+                    self.ack()
+                if advance is not None and (idle := session.idle_position()):
+                    await _finished(advance(idle))
+                    self.positions.resume_idle(idle)
             if flush is not None:
                 await _finished(flush())
                 self.ack()
@@ -450,16 +422,16 @@ class AsyncStream(_StreamBase):
         self._closed = True
         await drive_async(self._session.leave())
 
-    async def _generate(self) -> AsyncIterator[Event | None]:
-        """The events; None whenever nothing more has arrived."""
+    async def _generate(self) -> AsyncIterator[list[Event] | None]:
+        """The events, in runs; None whenever nothing more has arrived."""
         if not self._opened:
             raise RuntimeError("the stream is not open: iterate inside 'async with'")
         session = self._session
         with contextlib.closing(Course(session.course())) as course:
             while (step := course.next()) is not None:
                 if type(step) is Deliver:
-                    for event in step.events:
-                        yield event
+                    for run in step.runs:
+                        yield run
                         if session.stopped:
                             return
                     yield None
@@ -494,16 +466,17 @@ def read_payloads(
         row_factory=row_factory,
         values=values,
         binary=False,  # whatever it is, there is nobody to ask for anything else
+        streaming="on",  # it may be
         json_loads=json_loads,
         memory_limit=memory_limit,
         numeric=numeric,
     )
     reading = Reading(config, catalog=catalog)
     try:
-        yield from reading.events(payloads)
+        yield from chain.from_iterable(reading.events(payloads))
         while reading.wanted:
             reading.learn((), reading.wanted)
-            yield from reading.more()
+            yield from chain.from_iterable(reading.more())
     finally:
         reading.close()
 

@@ -1,0 +1,3 @@
+from psycopg.pq.abc import PGconn
+
+def drain(pgconn: PGconn, limit: int) -> tuple[list[bytes], int]: ...

@@ -1,0 +1,82 @@
+"""What was read and is not in the user's hands yet, one by one or in batches."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from .messages import Event
+from .positions import NOTED, Positions, is_whole
+
+
+class Outbox:
+    """Events in order, on their way to the user.
+
+    Args:
+        positions: Is told of each event that is handed out and changes a position.
+
+    Attributes:
+        handed_out: How many events the user was given.
+    """
+
+    def __init__(self, positions: Positions) -> None:
+        self.handed_out = 0
+        self._positions = positions
+        self._events: deque[Event] = deque()
+        # Those that change a position, each with how many are handed out before it.
+        self._noted: deque[tuple[int, Event]] = deque()
+        self._since = 0.0  # when the oldest of them came
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, run: list[Event]) -> None:
+        """Add events that were read."""
+        if not self._events:
+            self._since = time.monotonic()
+        first = self.handed_out + len(self._events)
+        self._noted.extend(
+            [(index, event) for index, event in enumerate(run, first) if type(event) in NOTED]
+        )
+        self._events.extend(run)
+
+    def take(self) -> Event:
+        """Hand out the next event. There must be one."""
+        noted = self._noted
+        if noted and noted[0][0] == self.handed_out:
+            self._positions.deliver(noted.popleft()[1])
+        self.handed_out += 1
+        return self._events.popleft()
+
+    def batch(self, max_events: int, max_seconds: float) -> list[Event] | None:
+        """Hand out a batch: whole transactions, or a part of one too large. ``None`` if it is
+        not due yet.
+
+        Args:
+            max_events: More than this many are never handed out at once.
+            max_seconds: How long an event waits once its transaction is whole.
+        """
+        events, noted = self._events, self._noted
+        if len(events) < max_events and time.monotonic() - self._since < max_seconds:
+            return None
+        count = 0
+        for index, event in noted:
+            if index - self.handed_out >= max_events:
+                break
+            if is_whole(event):
+                count = index - self.handed_out + 1
+        if not count:
+            if len(events) < max_events:
+                return None
+            count = max_events
+        self.handed_out += count
+        while noted and noted[0][0] < self.handed_out:
+            self._positions.deliver(noted.popleft()[1])
+        self._since = time.monotonic()
+        take = events.popleft
+        return [take() for _ in range(count)]
+
+    def clear(self) -> None:
+        """Drop what is here: it comes again."""
+        self._events.clear()
+        self._noted.clear()
