@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from pgstream import slots
 from pgstream.types.catalog import Catalog, catalog_query, parse_catalog
@@ -477,10 +476,11 @@ def catalog_of(connection: psycopg.Connection[Any], publication: str = "pgstream
     return Catalog(parse_catalog(connection.wait(slots.query(connection.pgconn, query))))
 
 
-def copied(database: Database, statement: sql.Composable | str) -> list[bytes]:
+def copied(database: Database, statement: str) -> list[bytes]:
     """The pieces that ``COPY … TO STDOUT (FORMAT binary)`` sends."""
-    with database.connect() as connection, connection.cursor() as cursor:
-        if isinstance(statement, str):
-            statement = sql.SQL(statement)  # type: ignore[arg-type]
-        with cursor.copy(statement) as copy:
-            return [bytes(piece) for piece in copy]
+    with (
+        database.connect() as connection,
+        connection.cursor() as cursor,
+        cursor.copy(statement.encode()) as copy,
+    ):
+        return [bytes(piece) for piece in copy]

@@ -281,9 +281,9 @@ def _is_sendless(catalog: Catalog, oid: int) -> bool:
 
 
 def _kind_of(kind: Any) -> Kind:
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"not a kind of type: {kind!r}")
-    return kind  # type: ignore[no-any-return]
+    return kind  # type: ignore[return-value]
 
 
 def _info_of(entry: Any) -> TypeInfo:
