@@ -58,6 +58,26 @@ def test_the_query_finds_all_that_types_are_made_of(any_database: Database) -> N
     assert (found["span"].kind, found["span"].element) == ("domain", 3904)
 
 
+@pytest.mark.parametrize("what", ["ALL TABLES", "TABLE parted, a.one", "TABLES IN SCHEMA a, b"])
+def test_the_query_finds_what_is_published(any_database: Database, what: str) -> None:
+    with any_database.connect() as connection:
+        if "SCHEMA" in what and connection.info.server_version < 150000:
+            return
+        connection.execute(
+            "CREATE SCHEMA a; CREATE SCHEMA b;"
+            "CREATE TYPE a.used AS ENUM (); CREATE TYPE used_by_partition AS ENUM ();"
+            "CREATE TYPE unused AS ENUM (); CREATE TYPE dropped AS ENUM ();"
+            "CREATE TABLE a.one (a a.used, b dropped); ALTER TABLE a.one DROP b;"
+            "CREATE TABLE parted (id int, a used_by_partition) PARTITION BY LIST (id);"
+            "CREATE TABLE b.part PARTITION OF parted FOR VALUES IN (1);"
+            "CREATE UNLOGGED TABLE not_published (a unused);"
+            "CREATE VIEW v AS SELECT a FROM not_published"
+        )
+        connection.execute(f"CREATE PUBLICATION p FOR {what}".encode())
+        assert by_name(values.catalog_of(connection, "p")).keys() == {"used", "used_by_partition"}
+        assert len(values.catalog_of(connection, "no such publication")) == 0
+
+
 def test_the_query_by_oid(any_database: Database) -> None:
     with any_database.connect() as connection:
         connection.execute(values.PRELUDE.encode())

@@ -76,9 +76,8 @@ class Recorded:
         made = decoder(catalog=self.catalog, **options)
         pieces = values.copied(
             self.database,
-            sql.SQL(
-                "COPY (SELECT {} FROM everything ORDER BY id) TO STDOUT (FORMAT binary)"
-            ).format(sql.SQL(", ").join(map(sql.Identifier, names))),
+            f"COPY (SELECT {', '.join(names)} FROM everything ORDER BY id)"
+            " TO STDOUT (FORMAT binary)",
         )
         return [row for piece in pieces for row in made.copy_rows(relation, piece)]
 
