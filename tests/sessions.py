@@ -26,7 +26,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 import encoder
 
 _PROFILES = {"ci": 1, "long": 30}
-_FACTOR = _PROFILES[os.environ.get("PGSTREAM_TEST_PROFILE", "ci")]
+FACTOR = _PROFILES[os.environ.get("PGSTREAM_TEST_PROFILE", "ci")]
 
 
 def examples(count: int) -> settings:
@@ -35,7 +35,7 @@ def examples(count: int) -> settings:
     No example is too slow: how long one takes says nothing on a machine that others use.
     """
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-    return settings(max_examples=count * _FACTOR, deadline=None, suppress_health_check=slow)
+    return settings(max_examples=count * FACTOR, deadline=None, suppress_health_check=slow)
 
 
 Pair = tuple[bytes, bytes]

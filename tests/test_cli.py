@@ -248,6 +248,28 @@ def test_replay_shows_what_run_shows(shop: CommandLine, database: Database) -> N
     assert shop("replay", "capture").stdout.count("[INSERT] table=public.users") == 500
 
 
+def test_a_capture_keeps_the_types_that_it_needs(shop: CommandLine, database: Database) -> None:
+    """A binary capture is replayed without the server, as run shows the changes in text."""
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a int, b mood[]);"
+        "CREATE TABLE felt (id int PRIMARY KEY, pairs pair[])"
+    )
+    database.execute("INSERT INTO felt VALUES (1, ARRAY[(1, '{sad,ok}')::pair, NULL])")
+    shop("record", "capture", "--binary", "--until-now")
+    types = json.loads((shop.directory / "capture.json").read_text())["types"]
+    assert {one["name"] for one in types} == {"mood", "_mood", "pair", "_pair"}
+    live = shop("run", "--until-now", "--format", "json").stdout
+    replayed = shop("replay", "capture", "--format", "json").stdout
+    assert replayed == live
+    assert lines_of(live)[-1]["new"]["pairs"] == [{"a": 1, "b": ["sad", "ok"]}, None]
+    (shop.directory / "capture.json").write_text("{")
+    done = shop("replay", "capture", status=1)
+    assert_clear(done, "capture.json is damaged", "move it away")
+    (shop.directory / "capture.json").unlink()
+    replayed = shop("replay", "capture", "--format", "json").stdout
+    assert lines_of(replayed)[-1]["new"]["pairs"].startswith("\\x")
+
+
 def test_record_with_ack(shop: CommandLine, database: Database) -> None:
     database.execute("INSERT INTO items VALUES (1)")
     shop("record", "capture", "--ack", "--until-now")

@@ -12,12 +12,14 @@ import contextlib
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Final, Self, TypeAlias
 
 from .errors import CaptureError
 from .messages import Payload
+from .types.catalog import Catalog
 
 Path: TypeAlias = str | os.PathLike[str]
 
@@ -122,6 +124,73 @@ def read_capture(path: Path) -> Iterator[bytes]:
                 offset += 1 + length
     except OSError as error:
         raise CaptureError(f"cannot read the capture {name}: {_reason(error)}") from error
+
+
+def write_catalog(path: Path, catalog: Catalog) -> None:
+    """Keep the types of a capture beside it, over those that were kept before.
+
+    The file is there whole or not at all, also after a crash. Where there is nothing to keep,
+    or the capture is no file of the disk, nothing is written.
+
+    Args:
+        path: The capture file.
+
+    Raises:
+        CaptureError: if the file cannot be written.
+    """
+    beside = catalog_path(path)
+    if beside is None or not (len(catalog) or os.path.exists(beside)):
+        return
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            dir=os.path.dirname(beside) or ".", prefix=f"{os.path.basename(beside)}."
+        )
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogatepass") as file:
+            os.fchmod(file.fileno(), os.stat(path).st_mode & 0o666)
+            file.write(catalog.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, beside)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise CaptureError(f"cannot write {beside}: {_reason(error)}") from error
+
+
+def read_catalog(path: Path) -> Catalog:
+    """The types that are kept beside a capture; none if nothing is kept.
+
+    Args:
+        path: The capture file; ``"-"`` has nothing beside it.
+
+    Raises:
+        CaptureError: if the file beside it is there and cannot be read, or is damaged.
+    """
+    beside = catalog_path(path)
+    if beside is None:
+        return Catalog()
+    try:
+        with open(beside, "rb") as file:
+            return Catalog.from_json(file.read())
+    except FileNotFoundError:
+        return Catalog()
+    except OSError as error:
+        raise CaptureError(f"cannot read {beside}: {_reason(error)}") from error
+    except ValueError as error:
+        raise CaptureError(
+            f"{beside} is damaged: {error}",
+            "move it away: values of types that are not built in are then text or bytes",
+        ) from error
+
+
+def catalog_path(path: Path) -> str | None:
+    """The name of the file beside a capture; ``None`` for what is no file of the disk."""
+    name = os.fspath(path)
+    if name == "-" or (os.path.exists(name) and not os.path.isfile(name)):
+        return None
+    return f"{name}.json"
 
 
 def _open(path: Path, flags: int, mode: str, standard: IO[str]) -> tuple[str, IO[bytes]]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import connect, read_payloads
-from ..capture import CaptureWriter, read_capture
+from ..capture import CaptureWriter, read_capture, read_catalog, write_catalog
 from ..config import Values, parse_table
 from ..demo import run_demo
 from ..errors import CaptureError
@@ -65,13 +65,16 @@ def record(file: str, ack: bool, **settings: Any) -> int:
     """Keep the stream, as it stands on the wire, in FILE (- for standard output).
 
     FILE must not be there yet, or be empty: captures are joined by joining the files. All
-    that the publication has is kept; --tables counts for --create-publication alone.
+    that the publication has is kept; --tables counts for --create-publication alone. The
+    types that are not built in are kept in FILE.json.
     """
     with stopper() as signals:
         try:
             with CaptureWriter(file) as writer:
                 recorder = _Recorder(writer)
-                _follow(signals, recorder if ack else None, tap=recorder.tap, **settings)
+                _follow(
+                    signals, recorder if ack else None, tap=recorder.tap, capture=file, **settings
+                )
         except CaptureError as error:
             if isinstance(error.__cause__, BrokenPipeError):
                 return 0
@@ -98,7 +101,13 @@ def replay(file: str, output_format: Format, values: Values, output: str | None)
         Output(output, append=False, output_format=output_format) as shown,
     ):
         try:
-            for event in read_payloads(read_capture(file), values=values, json_loads=JSONText):
+            events = read_payloads(
+                read_capture(file),
+                values=values,
+                json_loads=JSONText,
+                catalog=read_catalog(file),
+            )
+            for event in events:
                 shown(event)
             shown.flush()
         except OutputClosed:
@@ -173,9 +182,13 @@ def _follow(
     publication: list[str],
     until_lsn: LSN | None,
     until_now: bool,
+    capture: str | None = None,
     **settings: Any,
 ) -> LSN:
     """Read from the server until told to stop; without a handler nothing is acknowledged.
+
+    Args:
+        capture: The file that is recorded to: beside it the types are kept.
 
     Returns:
         The position that the server was told as flushed.
@@ -190,8 +203,12 @@ def _follow(
         **settings,
     ) as stream:
         signals.stop = stream.stop
+        if capture is not None:  # at once: the capture may be all that a crash leaves
+            write_catalog(capture, stream.catalog)
         if handler is not None:
             stream.run(handler)
         else:
             deque(stream, maxlen=0)
+        if capture is not None:  # types that came up on the way
+            write_catalog(capture, stream.catalog)
     return stream.positions.flushed

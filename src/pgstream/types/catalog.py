@@ -182,21 +182,10 @@ def catalog_query(
         types: OIDs of types. What the server does not know is left out.
         publications: Publications, for the types of all columns of their tables.
     """
-    starts: list[sql.Composable] = []
-    listed = sorted(set(types or ()))
-    if listed:
-        starts.append(
-            sql.SQL("SELECT oid FROM pg_catalog.pg_type WHERE oid IN ({})").format(
-                sql.SQL(", ").join([sql.SQL(str(int(oid))) for oid in listed])
-            )
-        )
-    if publications:
-        starts.append(
-            _PUBLISHED.format(sql.SQL(", ").join([sql.Literal(name) for name in publications]))
-        )
-    if not starts:
-        starts.append(sql.SQL("SELECT oid FROM pg_catalog.pg_type WHERE false"))
-    return _CATALOG.format(sql.SQL(" UNION ").join(starts))
+    names = sql.SQL(", ").join([sql.Literal(name) for name in publications or [""]])
+    # 0 is the OID of nothing.
+    listed = sql.SQL(", ").join([sql.SQL(str(int(oid))) for oid in sorted({0, *(types or ())})])
+    return _CATALOG.format(publications=names, types=listed)
 
 
 def parse_catalog(rows: Iterable[Sequence[str | None]]) -> list[TypeInfo]:
@@ -218,20 +207,32 @@ def parse_catalog(rows: Iterable[Sequence[str | None]]) -> list[TypeInfo]:
     return infos
 
 
-_PUBLISHED: Final = sql.SQL(
-    "SELECT a.atttypid"
-    " FROM pg_catalog.pg_publication_tables p"
-    " JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname"
-    " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
-    " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
-    " WHERE p.pubname IN ({}) AND a.attnum > 0 AND NOT a.attisdropped"
-)
-
+# This reads the catalog's tables and calls none of the functions over publications: they fill
+# the caches of the server's process, and a replication connection would go on to decode older
+# WAL by what they hold. A publication that names schemas is found by what it depends on, for
+# its own table of them (6237, PostgreSQL 15 and later) is not on 14.
 # An array is what is subscripted as one: point and name have elements too, and are none.
 # Of the built-in types nothing is asked, but row types of the system's tables.
 _CATALOG: Final = sql.SQL(
-    "WITH RECURSIVE reached (oid) AS ("
-    "{}"
+    "WITH RECURSIVE named AS ("
+    "SELECT oid, puballtables FROM pg_catalog.pg_publication WHERE pubname IN ({publications})"
+    "), published (oid) AS ("
+    "SELECT c.oid FROM pg_catalog.pg_class c"
+    " WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384"
+    " AND ((SELECT pg_catalog.bool_or(puballtables) FROM named)"
+    " OR c.oid IN (SELECT r.prrelid FROM pg_catalog.pg_publication_rel r"
+    " JOIN named ON named.oid = r.prpubid)"
+    " OR c.relnamespace IN (SELECT s.refobjid FROM named"
+    " JOIN pg_catalog.pg_depend p ON p.refclassid = 6104 AND p.refobjid = named.oid"
+    " JOIN pg_catalog.pg_depend s ON s.classid = p.classid AND s.objid = p.objid"
+    " WHERE p.classid = 6237 AND s.refclassid = 2615))"
+    " UNION SELECT i.inhrelid FROM published"
+    " JOIN pg_catalog.pg_inherits i ON i.inhparent = published.oid"
+    "), reached (oid) AS ("
+    "SELECT oid FROM pg_catalog.pg_type WHERE oid IN ({types})"
+    " UNION SELECT a.atttypid FROM published"
+    " JOIN pg_catalog.pg_attribute a ON a.attrelid = published.oid"
+    " WHERE a.attnum > 0 AND NOT a.attisdropped"
     " UNION"
     " SELECT part.oid FROM reached"
     " JOIN pg_catalog.pg_type t ON t.oid = reached.oid"
@@ -281,9 +282,9 @@ def _is_sendless(catalog: Catalog, oid: int) -> bool:
 
 
 def _kind_of(kind: Any) -> Kind:
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"not a kind of type: {kind!r}")
-    return kind  # type: ignore[no-any-return]
+    return kind  # type: ignore[return-value]
 
 
 def _info_of(entry: Any) -> TypeInfo:

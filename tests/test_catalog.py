@@ -1,0 +1,383 @@
+"""The catalog: the query for types that are not built in, and what decoders do without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import encoder
+import sessions
+import values
+from encoder import xlogdata
+from pgstream import slots
+from pgstream.capture import read_catalog, write_catalog
+from pgstream.errors import CaptureError, ProtocolError
+from pgstream.messages import Column, Relation
+from pgstream.types.catalog import (
+    MAX_NESTING,
+    Catalog,
+    TypeInfo,
+    catalog_query,
+    needs_text,
+    parse_catalog,
+)
+from servers import Database
+
+MOOD = TypeInfo(20_000, "public", "mood", "enum")
+MOODS = TypeInfo(20_001, "public", "_mood", "array", 20_000)
+PAIR = TypeInfo(20_002, "public", "pair", "composite", fields=(("a", 23), ("größe", 20_001)))
+
+
+def by_name(catalog: Catalog) -> dict[str, TypeInfo]:
+    return {info.name: info for info in catalog.values()}
+
+
+def test_the_query_finds_all_that_types_are_made_of(any_database: Database) -> None:
+    with any_database.connect() as connection:
+        connection.execute(values.PRELUDE.encode())
+        connection.execute("CREATE TABLE one (a deep, b span[])")
+        connection.execute("CREATE PUBLICATION p FOR TABLE one")
+        found = by_name(values.catalog_of(connection, "p"))
+        row = connection.execute("SELECT 'deep'::regtype::oid::int8, 'pair'::regtype::oid::int8")
+        deep, pair = next(iter(row))
+    assert found.keys() == {
+        "deep", "_pair", "pair", "odd Type", "mood", "year", "hstore", "_span", "span"
+    }  # fmt: skip
+    assert found["deep"].oid == deep
+    assert found["deep"].kind == "composite"
+    assert [name for name, _ in found["deep"].fields] == ["id", "pairs", "at", "inner", "tags"]
+    assert found["_pair"] == TypeInfo(
+        found["_pair"].oid, "public", "_pair", "array", pair, has_binary=True
+    )
+    assert found["mood"].kind == "enum"
+    assert (found["year"].kind, found["year"].element) == ("domain", 23)
+    assert found["hstore"].kind == "base"
+    assert (found["span"].kind, found["span"].element) == ("domain", 3904)
+
+
+@pytest.mark.parametrize("what", ["ALL TABLES", "TABLE parted, a.one", "TABLES IN SCHEMA a, b"])
+def test_the_query_finds_what_is_published(any_database: Database, what: str) -> None:
+    with any_database.connect() as connection:
+        if "SCHEMA" in what and connection.info.server_version < 150000:
+            return
+        connection.execute(
+            "CREATE SCHEMA a; CREATE SCHEMA b;"
+            "CREATE TYPE a.used AS ENUM (); CREATE TYPE used_by_partition AS ENUM ();"
+            "CREATE TYPE unused AS ENUM (); CREATE TYPE dropped AS ENUM ();"
+            "CREATE TABLE a.one (a a.used, b dropped); ALTER TABLE a.one DROP b;"
+            "CREATE TABLE parted (id int, a used_by_partition) PARTITION BY LIST (id);"
+            "CREATE TABLE b.part PARTITION OF parted FOR VALUES IN (1);"
+            "CREATE UNLOGGED TABLE not_published (a unused);"
+            "CREATE VIEW v AS SELECT a FROM not_published"
+        )
+        connection.execute(f"CREATE PUBLICATION p FOR {what}".encode())
+        assert by_name(values.catalog_of(connection, "p")).keys() == {"used", "used_by_partition"}
+        assert len(values.catalog_of(connection, "no such publication")) == 0
+
+
+def test_the_query_by_oid(any_database: Database) -> None:
+    with any_database.connect() as connection:
+        connection.execute(values.PRELUDE.encode())
+        row = connection.execute(
+            "SELECT array_agg(oid::int8) FROM pg_type WHERE typname IN ('texts', '_seg', 'pair')"
+            " AND typnamespace = 'public'::regnamespace"
+        )
+        wanted = next(iter(row))[0]
+        query = catalog_query([*wanted, 99_999_999, 23])
+        found = Catalog(parse_catalog(connection.wait(slots.query(connection.pgconn, query))))
+        nothing = connection.wait(slots.query(connection.pgconn, catalog_query()))
+    assert nothing == []
+    names = by_name(found)
+    assert names.keys() == {"texts", "_seg", "seg", "pair"}
+    assert (names["texts"].kind, names["texts"].element) == ("range", 25)
+    assert not names["seg"].has_binary
+    assert names["_seg"].has_binary
+    assert needs_text(found, wanted) == {names["_seg"].oid}
+
+
+def test_what_has_no_binary_form(database: Database) -> None:
+    """What is or holds a container of such a type, and what is but an OID in binary."""
+    columns = {
+        "aclitem": False, "aclitem[]": True, "seg": False, "seg[]": True, "regclass": True,
+        "regtype[]": True, "has_acl": True, "has_deep_acl": True, "acls": True, "int4": False,
+        "segment": False, "segment[]": True, "pair": False, "named": True, "acl_range": True,
+        "deep": False, "text[]": False, "gtsvector": False,
+    }  # fmt: skip
+    with database.connect() as connection:
+        connection.execute(values.PRELUDE.encode())
+        connection.execute(
+            "CREATE TYPE has_acl AS (a int, b aclitem);"
+            "CREATE TYPE has_deep_acl AS (a has_acl[]);"
+            "CREATE DOMAIN acls AS aclitem[];"
+            "CREATE DOMAIN segment AS seg;"
+            "CREATE DOMAIN named AS regclass;"
+            "CREATE TYPE acl_range AS RANGE (subtype = seg)"
+        )
+        declared = ", ".join(f"c{at} {name}" for at, name in enumerate(columns))
+        connection.execute(f"CREATE TABLE t ({declared})".encode())
+        connection.execute("CREATE PUBLICATION p FOR TABLE t")
+        types = dict(
+            connection.execute(
+                "SELECT attname, atttypid::int8 FROM pg_attribute"
+                " WHERE attrelid = 't'::regclass AND attnum > 0"
+            ).fetchall()
+        )
+        catalog = values.catalog_of(connection, "p")
+    found = needs_text(catalog, types.values())
+    assert {name: types[f"c{at}"] in found for at, name in enumerate(columns)} == columns
+
+
+def test_missing_goes_through_what_is_known() -> None:
+    catalog = Catalog([PAIR])
+    assert catalog.missing([23, 1009, 20_002, 4_000_000_000]) == {20_001, 4_000_000_000}
+    catalog.add([MOODS])
+    assert catalog.missing([20_002]) == {20_000}
+    catalog.add([MOOD])
+    assert catalog.missing([20_002]) == set()
+
+
+def relation_payload(*types: int) -> bytes:
+    columns = [encoder.column(f"c{at}", oid) for at, oid in enumerate(types)]
+    return xlogdata(encoder.relation(1, "public", "t", "d", columns))
+
+
+def row_of(decoder: Any, *cells: bytes) -> list[Any]:
+    return list(decoder.decode(xlogdata(encoder.insert(1, list(cells)))).new.values())
+
+
+PAIR_TEXT = encoder.text('(1,"{sad,NULL}")')
+PAIR_BINARY = encoder.binary(
+    b"\0\0\0\2"
+    + (23).to_bytes(4)
+    + b"\0\0\0\4\0\0\0\1"
+    + (20_001).to_bytes(4)
+    + len(sessions.array_binary(20_000, [b"sad", None])).to_bytes(4)
+    + sessions.array_binary(20_000, [b"sad", None])
+)
+
+
+def test_types_may_come_later(decoder_impl: Any) -> None:
+    decoder = decoder_impl()
+    decoder.decode(relation_payload(20_002))
+    decoder.decode(xlogdata(encoder.stream_start(7, True)))
+    decoder.decode(xlogdata(encoder.relation(2, "s", "u", "d", [encoder.column("a", 20_005)], 7)))
+    decoder.decode(xlogdata(encoder.stream_stop()))
+    assert decoder.unknown_types == {20_002, 20_005}
+    assert row_of(decoder, PAIR_TEXT) == ['(1,"{sad,NULL}")']
+    assert row_of(decoder, PAIR_BINARY) == [PAIR_BINARY[5:]]
+    relation = decoder.relations[1]
+    decoder.add_types([PAIR])
+    assert decoder.unknown_types == {20_001, 20_005}
+    decoder.add_types([MOODS, MOOD])
+    assert decoder.unknown_types == {20_005}
+    assert decoder.relations[1] is relation
+    for cell in (PAIR_TEXT, PAIR_BINARY):
+        (value,) = row_of(decoder, cell)
+        assert value == (1, ["sad", None])
+        assert value.größe == ["sad", None]
+
+
+def test_a_shared_catalog(decoder_impl: Any) -> None:
+    catalog = Catalog()
+    one, other = decoder_impl(catalog=catalog), decoder_impl(catalog=catalog)
+    one.add_types([PAIR, MOODS, MOOD])
+    other.decode(relation_payload(20_002))
+    assert other.unknown_types == frozenset()
+    assert row_of(other, PAIR_BINARY) == [(1, ["sad", None])]
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        TypeInfo(20_002, "public", "pair", "composite", fields=(("a", 23),)),
+        TypeInfo(20_002, "public", "pair", "composite", fields=(("a", 1082), ("b", 20_001))),
+        TypeInfo(20_002, "public", "pair", "composite", fields=(("a", 23), ("b", 25), ("c", 23))),
+        TypeInfo(20_002, "public", "pair", "composite"),
+        TypeInfo(20_002, "public", "pair", "base"),
+    ],
+)
+def test_an_altered_type_is_no_error(decoder_impl: Any, altered: TypeInfo) -> None:
+    decoder = decoder_impl(catalog=Catalog([altered, MOODS, MOOD]))
+    decoder.decode(relation_payload(20_002))
+    (text,) = row_of(decoder, PAIR_TEXT)
+    assert text == '(1,"{sad,NULL}")' or (type(text) is not str and altered.fields[0][1] == 1082)
+    assert row_of(decoder, PAIR_BINARY) == [PAIR_BINARY[5:]]
+
+
+def test_types_made_of_themselves_are_not_followed(decoder_impl: Any) -> None:
+    """No server has them, but a damaged file may."""
+    chain = [
+        TypeInfo(30_000 + at, "s", f"t{at}", "domain", 30_001 + at) for at in range(3 * MAX_NESTING)
+    ]
+    last = chain[-1].oid
+    loop = [
+        TypeInfo(40_000, "s", "loop", "array", 40_001),
+        TypeInfo(40_001, "s", "pool", "composite", fields=(("a", 40_000), ("b", 23))),
+        TypeInfo(40_002, "s", "self", "domain", 40_002),
+    ]
+    catalog = Catalog([*chain, *loop, TypeInfo(last + 1, "s", "end", "enum")])
+    decoder = decoder_impl(catalog=catalog)
+    decoder.decode(relation_payload(30_000, last, 40_000, 40_001, 40_002))
+    texts = [encoder.text(text) for text in ("a", "b", "{}", "(,1)", "x")]
+    assert row_of(decoder, *texts) == ["a", "b", "{}", "(,1)", "x"]
+    needs_text(catalog, catalog)
+    assert decoder.unknown_types == frozenset()
+
+
+# The file beside a capture.
+
+
+def test_json_and_back(tmp_path: Path) -> None:
+    catalog = Catalog([PAIR, MOODS, MOOD, TypeInfo(20_009, "s", "seg", "base", has_binary=False)])
+    again = Catalog.from_json(catalog.to_json())
+    assert dict(again) == dict(catalog)
+    assert json.loads(catalog.to_json())["types"][0]["name"] == "mood"
+    capture = tmp_path / "capture"
+    capture.touch(mode=0o640)
+    assert len(read_catalog(capture)) == 0
+    write_catalog(capture, Catalog())
+    assert [path.name for path in tmp_path.iterdir()] == ["capture"]
+    write_catalog(capture, catalog)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["capture", "capture.json"]
+    assert dict(read_catalog(capture)) == dict(catalog)
+    write_catalog(capture, Catalog())  # what was there before is not that capture's
+    assert len(read_catalog(capture)) == 0
+
+
+def test_nothing_stands_beside_a_pipe(tmp_path: Path) -> None:
+    write_catalog("-", Catalog([MOOD]))
+    write_catalog("/dev/null", Catalog([MOOD]))
+    assert not Path("-.json").exists()
+    assert len(read_catalog("-")) == 0
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"", b"{", b"[]", b'{"types": {}}', b"\xff", b'{"types": [1]}', b'{"types": [{}]}',
+        b'{"types": [{"oid": -1, "schema": "s", "name": "n", "kind": "enum"}]}',
+        b'{"types": [{"oid": true, "schema": "s", "name": "n", "kind": "enum"}]}',
+        b'{"types": [{"oid": 4294967296, "schema": "s", "name": "n", "kind": "enum"}]}',
+        b'{"types": [{"oid": 1, "schema": "s", "name": 5, "kind": "enum"}]}',
+        b'{"types": [{"oid": 1, "schema": "s", "name": "n", "kind": "pseudo"}]}',
+        b'{"types": [{"oid": 1, "schema": "s", "name": "n", "kind": ["enum"]}]}',
+        b'{"types": [{"oid": 1, "schema": "s", "name": "n", "kind": "array", "delimiter": ""}]}',
+        b'{"types": [{"oid": 1, "schema": "s", "name": "n", "kind": "enum", "has_binary": 1}]}',
+        b'{"types": [{"oid": 1, "schema": "s", "name": "n", "kind": "enum", "fields": [["a"]]}]}',
+        b'{"types": ' + b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_damaged_file_says_so(tmp_path: Path, document: bytes) -> None:
+    (tmp_path / "capture.json").write_bytes(document)
+    with pytest.raises(CaptureError, match=r"capture\.json is damaged: .*") as caught:
+        read_catalog(tmp_path / "capture")
+    assert "move it away" in caught.value.hint
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"cannot write .*capture\.json: No such file"):
+        write_catalog(tmp_path / "nowhere" / "capture", Catalog([MOOD]))
+
+
+# COPY.
+
+RELATION = Relation(1, "public", "t", "d", (Column("a", 23, -1, True), Column("b", 25, -1, False)))
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+ROWS = b"\0\2\0\0\0\4\0\0\0\1\0\0\0\1x" + b"\0\2\xff\xff\xff\xff\0\0\0\0"
+END = b"\xff\xff"
+
+
+def test_copy_rows(decoder_impl: Any) -> None:
+    decoder = decoder_impl()
+    wanted = [{"a": 1, "b": "x"}, {"a": None, "b": ""}]
+    for data in (ROWS, HEADER + ROWS, ROWS + END, HEADER + ROWS + END):
+        assert decoder.copy_rows(RELATION, data) == wanted
+        assert decoder.copy_rows(RELATION, memoryview(bytearray(data))) == wanted
+    for data in (b"", HEADER, END, HEADER + END):
+        assert decoder.copy_rows(RELATION, data) == []
+    extended = HEADER[:15] + b"\0\0\0\3abc" + ROWS
+    assert decoder.copy_rows(RELATION, extended) == wanted
+    assert decoder.relations == {}
+
+
+def test_copy_rows_follows_the_loaders(decoder_impl: Any) -> None:
+    decoder = decoder_impl()
+    assert decoder.copy_rows(RELATION, ROWS)[0]["b"] == "x"
+    decoder.register_loader("text", binary=lambda raw: len(raw))
+    assert decoder.copy_rows(RELATION, ROWS)[0]["b"] == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "offset", "message"),
+    [
+        (HEADER[:18], 15, "truncated: 4 bytes wanted, 3 left"),
+        (HEADER[:15] + b"\xff\xff\xff\xff", 19, "truncated: 4294967295 bytes wanted, 0 left"),
+        (b"\0", 0, "truncated: 2 bytes wanted, 1 left"),
+        (b"\0\3", 0, "3 columns, the relation public.t has 2"),
+        (END + b"\0", 2, "1 bytes too many"),
+        (b"\0\2\0\0\0\4\0", 6, "truncated: 4 bytes wanted, 1 left"),
+        (b"\0\2\xff\xff\xff\xfe", 2, "impossible length -2"),
+        (
+            b"\0\2\0\0\0\3abc",
+            6,
+            "column 'a' (type 23) of public.t: not a value of its type in binary format",
+        ),
+    ],
+)  # fmt: skip
+def test_malformed_copy(decoder_impl: Any, data: bytes, offset: int, message: str) -> None:
+    decoder = decoder_impl()
+    with pytest.raises(ProtocolError) as caught:
+        decoder.copy_rows(RELATION, data)
+    error = caught.value
+    assert (error.kind, error.offset, error.message, error.lsn) == (
+        "CopyRow",
+        offset,
+        message,
+        None,
+    )
+    assert decoder.copy_rows(RELATION, ROWS)[0] == {"a": 1, "b": "x"}
+
+
+def test_copy_cannot_give_text(decoder_impl: Any) -> None:
+    with pytest.raises(ProtocolError, match="binary, and values='text' was asked for"):
+        decoder_impl(values="text").copy_rows(RELATION, ROWS)
+
+
+# Loaders of the user's own.
+
+
+def test_a_loader_that_raises(decoder_impl: Any) -> None:
+    def broken(raw: bytes) -> Any:
+        raise KeyError("no such thing")
+
+    decoder = decoder_impl()
+    decoder.register_loader(23, text=broken)
+    decoder.decode(relation_payload(23, 1007))
+    for cells in ([encoder.text("1"), encoder.NULL], [encoder.NULL, encoder.text("{NULL,1}")]):
+        with pytest.raises(ProtocolError) as caught:
+            row_of(decoder, *cells)
+        assert isinstance(caught.value.__cause__, KeyError)
+        assert "its registered loader raised KeyError: 'no such thing'" in caught.value.message
+        assert "of public.t" in caught.value.message
+    assert row_of(decoder, encoder.binary(b"\0\0\0\1"), encoder.NULL) == [1, None]
+
+
+def test_loaders_that_would_never_be_called(decoder_impl: Any) -> None:
+    with pytest.raises(ValueError, match="needs a loader"):
+        decoder_impl().register_loader("text")
+    with pytest.raises(ValueError, match="no loader is called"):
+        decoder_impl(values="text").register_loader("text", text=bytes)
+
+
+def test_the_most_exact_name_counts(decoder_impl: Any) -> None:
+    other = TypeInfo(20_010, "other", "mood", "enum")
+    decoder = decoder_impl(catalog=Catalog([MOOD, other]))
+    decoder.decode(relation_payload(20_000, 20_010))
+    decoder.register_loader("other.mood", text=lambda raw: "exact")
+    decoder.register_loader("mood", text=lambda raw: "any")
+    assert row_of(decoder, encoder.text("a"), encoder.text("a")) == ["any", "exact"]
+    decoder.register_loader(20_000, text=lambda raw: "number")
+    assert row_of(decoder, encoder.text("a"), encoder.text("a")) == ["number", "exact"]
