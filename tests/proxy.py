@@ -56,6 +56,8 @@ class Proxy:
         self.passed = 0
         self._stalled = False
         self._cut = False
+        self._lost = False
+        self._orphans: list[socket.socket] = []
         self._stopped = False
         self._directions: list[_Direction] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -79,7 +81,7 @@ class Proxy:
         self._thread.join()
         for direction in self._directions:
             direction.source.close()
-        for socket_ in (self._listener, self._wake, self._woken):
+        for socket_ in (self._listener, self._wake, self._woken, *self._orphans):
             socket_.close()
 
     def dsn_with(self, **parameters: Any) -> str:
@@ -91,6 +93,13 @@ class Proxy:
         self._cut = True
         self._poke()
         while self._cut and self._thread.is_alive():
+            time.sleep(0.001)
+
+    def lose(self) -> None:
+        """Break the clients' side of all connections; the server's stands as if nothing was."""
+        self._lost = True
+        self._poke()
+        while self._lost and self._thread.is_alive():
             time.sleep(0.001)
 
     def stall(self) -> None:
@@ -118,6 +127,9 @@ class Proxy:
                         self._woken.recv(4096)
                     else:
                         self._take(selector, key.data)
+                if self._lost:
+                    self._leave_orphans(selector)
+                    self._lost = False
                 if self._cut:
                     self._reset(selector)
                     self._cut = False
@@ -217,6 +229,16 @@ class Proxy:
             with contextlib.suppress(KeyError, ValueError):
                 selector.unregister(one.source)
             one.source.close()
+
+    def _leave_orphans(self, selector: selectors.BaseSelector) -> None:
+        for direction in list(self._directions):
+            self._directions.remove(direction)
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(direction.source)
+            if direction.source.getpeername()[1] == self._server[1]:
+                self._orphans.append(direction.source)
+            else:
+                direction.source.close()
 
     def _reset(self, selector: selectors.BaseSelector) -> None:
         for direction in list(self._directions):

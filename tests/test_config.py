@@ -18,6 +18,7 @@ from pgstream.config import (
     split_names,
     unquote,
 )
+from pgstream.connector import replication_conninfo
 from pgstream.errors import ConfigError
 from pgstream.lsn import LSN
 
@@ -121,6 +122,11 @@ def test_redact_knows_every_form_of_a_password(monkeypatch: pytest.MonkeyPatch) 
         ({"status_interval": 0}, "status_interval is 0"),
         ({"status_interval": float("nan")}, "status_interval is nan"),
         ({"memory_limit": -1}, "memory_limit is -1"),
+        ({"reconnect_timeout": -1}, "reconnect_timeout is -1"),
+        ({"reconnect_timeout": float("nan")}, "reconnect_timeout is nan"),
+        ({"handler_timeout": 0}, "handler_timeout is 0"),
+        ({"silence_timeout": -5}, "silence_timeout is -5"),
+        ({"numeric": "int"}, "numeric is 'int'"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
@@ -211,3 +217,18 @@ def test_dotenv_fills_in_what_the_environment_leaves_out(
     load_dotenv(tmp_path)
     assert [os.environ[name] for name in names] == ["environment", "dotenv"]
     load_dotenv(tmp_path / "nowhere")
+
+
+def test_tcp_keepalives_are_set_where_the_dsn_leaves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGSERVICE", "PGCONNECT_TIMEOUT", "PGOPTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    made = conninfo_to_dict(replication_conninfo(Config(dsn="host=db keepalives_idle=5")))
+    assert made["keepalives_idle"] == "5"
+    assert made["keepalives_interval"] == "10"
+    assert made["keepalives_count"] == "3"
+    assert made["tcp_user_timeout"] == "60000"
+    assert made["connect_timeout"] == "10"
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
+    assert "connect_timeout" not in conninfo_to_dict(replication_conninfo(Config(dsn="host=db")))
+    made = conninfo_to_dict(replication_conninfo(Config(dsn="service=shop")))
+    assert "tcp_user_timeout" not in made  # the service may set it

@@ -140,7 +140,7 @@ def test_a_server_that_does_not_answer_is_given_up(shop: Database) -> None:
         assert ids(read_one(stream)) == [1]
         stream.ack()
         events: list[Event] = []
-        reader = threading.Thread(target=lambda: events.extend(read_one(stream)))
+        reader = threading.Thread(daemon=True, target=lambda: events.extend(read_one(stream)))
         reader.start()
         proxy.stall()
         assert eventually(lambda: any("has not answered for" in text for text in said))
@@ -178,7 +178,7 @@ def test_the_slot_follows_while_only_others_change(any_database: Database) -> No
     any_database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
     with open_stream(any_database, status_interval=0.2) as stream:
         # It acknowledges: 14 sends the transactions of others, with nothing in them.
-        reader = threading.Thread(target=stream.run, args=[lambda event: None])
+        reader = threading.Thread(daemon=True, target=stream.run, args=[lambda event: None])
         reader.start()
         for _ in range(3):
             any_database.execute("INSERT INTO other SELECT g FROM generate_series(1, 1000) g")

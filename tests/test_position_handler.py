@@ -99,7 +99,7 @@ def test_a_lost_connection_changes_nothing(shop: Database) -> None:
     sink = Sink()
     stream = pgstream.connect(shop.dsn, slot=f"slot_{shop.name}")
     handler = Storing(sink)
-    reader = threading.Thread(target=stream.run, args=[handler])
+    reader = threading.Thread(daemon=True, target=stream.run, args=[handler])
     reader.start()
     for number in (10, 11, 12):
         shop.execute(

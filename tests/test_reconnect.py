@@ -23,6 +23,7 @@ from pgstream import (
     SlotLost,
     SlotNotFound,
     Stream,
+    connector,
 )
 from pgstream.embedded import Server, embedded_installation
 from proxy import Proxy
@@ -192,7 +193,7 @@ def test_a_batch_that_was_begun_is_dropped(shop: Database) -> None:
             assert eventually(lambda: stream.positions.events == 14)
             stream.stop()
 
-        other = threading.Thread(target=lose_it_while_it_is_held)
+        other = threading.Thread(daemon=True, target=lose_it_while_it_is_held)
         other.start()
         seen = [
             event for batch in stream.batches(max_events=1000, max_seconds=3600) for event in batch
@@ -255,7 +256,7 @@ def test_a_server_that_restarts_is_waited_for() -> None:
             if ids(events) == [1, 2, 3]:
                 stream.stop()
 
-        reader = threading.Thread(target=stream.run, args=[handler])
+        reader = threading.Thread(daemon=True, target=stream.run, args=[handler])
         reader.start()
         for number, mode in ((1, "fast"), (2, "immediate"), (3, "")):
             with psycopg.connect(own.dsn(), autocommit=True) as admin:
@@ -285,7 +286,7 @@ def test_a_stop_ends_trying(shop: Database, proxy: Proxy) -> None:
     with open_stream(shop, proxy.dsn) as stream:
         proxy.refuse = True
         proxy.cut()
-        reader = threading.Thread(target=lambda: list(stream))
+        reader = threading.Thread(daemon=True, target=lambda: list(stream))
         reader.start()
         assert eventually(lambda: stream.status().state == "reconnecting")
         stream.stop()
@@ -389,3 +390,23 @@ def test_a_slot_invalidated_in_mid_stream_is_no_loop() -> None:
         with pytest.raises(SlotLost):
             for _ in stream:
                 pass
+
+
+def test_our_own_dead_connection_is_waited_for(shop: Database, proxy: Proxy) -> None:
+    """The server does not know yet that it is dead, and holds the slot for it."""
+    said: list[str] = []
+    dsn = proxy.dsn_with(options="-c wal_sender_timeout=4s")
+    with pytest.MonkeyPatch.context() as patch, open_stream(shop, dsn, notice=said.append) as one:
+        patch.setattr(connector, "_HELD_SECONDS", 0.2)
+        insert(shop, 1, 1)
+        until(one, 1)
+        one.ack()
+        [(pid,)] = shop.execute(
+            f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'slot_{shop.name}'"
+        )
+        proxy.lose()  # the client's side is gone, the server's stands as it was
+        insert(shop, 2, 2)
+        assert ids(until(one, 2)) == [2]
+    held = [text for text in said if "our own former connection" in text]
+    assert held
+    assert f"PID {pid}" in held[0]

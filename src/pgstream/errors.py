@@ -107,8 +107,8 @@ class SlotLost(ServerError):
 
 
 class NoBinaryForm(ServerError):
-    """A published column has a type that the binary transfer cannot give. A stream reads on
-    in text by itself; this is not seen outside."""
+    """The server lacks a function that the transfer needs: in the binary one, that of a type
+    without a binary form. A stream then reads on in text by itself."""
 
 
 class SlotMismatch(ServerError):

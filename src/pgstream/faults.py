@@ -99,7 +99,7 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         text += f" ({config.redact(error.diag.message_detail)})"
     state = error.sqlstate or ""
     if state == "42883" and streaming:  # "no binary output function available for type …"
-        return NoBinaryForm(text, "leave the binary transfer out")
+        return NoBinaryForm(text, error.diag.message_hint or "")
     if state == "42704" and streaming:
         return PublicationNotFound(text, PUBLICATION_HINT)
     if state == "42704":

@@ -194,10 +194,12 @@ class Session:
             try:
                 yield from self._read(self._connector)
             except ServerError as error:
-                if self.reading.binary and isinstance(error, NoBinaryForm):
+                if isinstance(error, NoBinaryForm) and self.reading.binary:
                     yield from self._start_over(error.message)
                 else:
                     self._lose(error)
+            except psycopg.Error as error:  # found out by the one who waits
+                self._lose(faults.refused(error, self.config, streaming=True))
 
     def leave(self) -> Steps[None]:
         """Tell the server the last acknowledgement, and leave the slot in good order."""
@@ -228,6 +230,7 @@ class Session:
             raise faults.turned_away(error, config) from None
         try:
             pgconn = connection.pgconn
+            self._pids.add(pgconn.backend_pid)
             connector = Connector(pgconn, config, self._tell, binary=self.reading.binary)
             connection.add_notice_handler(connector.on_notice)
             slot: slots.Slot | None = yield Run(connector.prepare(), pgconn)
@@ -241,10 +244,12 @@ class Session:
             if config.until == "now" and self.reading.until is None:
                 self.reading.until = connector.system.position
             yield Run(connector.start(position, self._pids), pgconn)
+        except psycopg.Error as error:
+            connection.pgconn.finish()
+            raise faults.refused(error, config) from None
         except BaseException:
             connection.pgconn.finish()
             raise
-        self._pids.add(pgconn.backend_pid)
         now = time.monotonic()
         self._reported = self._heard_at = self._linked_at = now
         self._interval = config.status_interval

@@ -159,11 +159,10 @@ _STREAM_OPTIONS = (
     ),
     click.option(
         "--binary/--no-binary",
-        default=False,
-        show_default=True,
+        default=None,
         envvar="PGSTREAM_BINARY",
-        help="Ask for the binary transfer, which costs the server less. The values of a type "
-        "that has no binary loader yet then arrive as bytes.",
+        help="Ask for the binary transfer, which costs the server less; the default, unless "
+        "--values is text. Where a column has no binary form, text is asked for by itself.",
     ),
     click.option(
         "--messages",
@@ -187,5 +186,47 @@ _STREAM_OPTIONS = (
         envvar="PGSTREAM_TWO_PHASE",
         help="Show prepared transactions when they are prepared (PostgreSQL 15). The slot "
         "keeps this setting.",
+    ),
+    click.option(
+        "--failover",
+        is_flag=True,
+        envvar="PGSTREAM_FAILOVER",
+        help="Have the slot copied to standbys, for a failover (PostgreSQL 17).",
+    ),
+    click.option(
+        "--state-file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        envvar="PGSTREAM_STATE_FILE",
+        help="Keep the slot's identity and the acknowledged position in this file, and refuse "
+        "a slot or a server that does not fit it.",
+    ),
+    click.option(
+        "--reconnect-timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0),
+        envvar="PGSTREAM_RECONNECT_TIMEOUT",
+        help="For how long to try to connect again when the connection is lost; 0 for not at "
+        "all. Without it, for ever.",
+    ),
+    click.option(
+        "--silence-timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True),
+        default=300.0,
+        show_default=True,
+        envvar="PGSTREAM_SILENCE_TIMEOUT",
+        help="For how long the server may leave a question unanswered before the connection "
+        "counts as lost.",
+    ),
+    click.option(
+        "--handler-timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True),
+        default=3600.0,
+        show_default=True,
+        envvar="PGSTREAM_HANDLER_TIMEOUT",
+        help="For how long writing may be held up before the connection is given up, so that "
+        "the server frees the slot.",
     ),
 )

@@ -1,0 +1,204 @@
+"""Standbys: reading from one, and going on at one after a failover, with real pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+import pgstream
+import servers
+from conftest import not_available
+from pgstream import LSN, Event, Insert, PublicationNotFound, ServerError
+from pgstream.embedded import Server
+from servers import Database
+
+
+class Standby(Server):
+    """A hot standby of a primary that is stopped when this is created: a copy of its files."""
+
+    def __init__(self, primary: Server, settings: dict[str, str]) -> None:
+        super().__init__(primary.installation, settings=settings)
+        self._primary = primary
+
+    def _create(self) -> None:
+        super()._create()
+        configuration = (self.data / "postgresql.conf").read_text()
+        shutil.rmtree(self.data)
+        shutil.copytree(self._primary.data, self.data)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.data / "postgresql.conf").write_text(configuration)
+        (self.data / "standby.signal").touch()
+        for path in (self.data, *self.data.rglob("*")):
+            self._own(path)
+
+
+@contextlib.contextmanager
+def pair(version: int, **settings: str) -> Iterator[tuple[Server, Standby]]:
+    """A primary with a table and its publication, and a standby of it."""
+    try:
+        installation = servers.installation(version)
+    except servers.Unavailable as error:
+        not_available(str(error))
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(Server(installation))
+        on(
+            primary,
+            "CREATE TABLE users (id int PRIMARY KEY)",
+            "CREATE TABLE other (id int)",
+            "CREATE PUBLICATION pgstream_pub FOR TABLE users",
+            "SELECT pg_create_physical_replication_slot('standby')",
+        )
+        primary.stop()
+        standby = Standby(
+            primary,
+            {
+                "primary_conninfo": primary.dsn(),
+                "primary_slot_name": "standby",
+                "hot_standby_feedback": "on",
+                "wal_receiver_status_interval": "1s",
+                **settings,
+            },
+        )
+        stack.enter_context(standby)  # stopped before the primary
+        primary.start()
+        assert eventually(lambda: on(primary, "SELECT count(*) FROM pg_stat_replication") == [(1,)])
+        yield primary, standby
+
+
+def on(server: Server, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements on a server; return the rows of the last one, if it has any."""
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Poll until it holds; False if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def caught_up(primary: Server, standby: Server) -> None:
+    """Wait until the standby has replayed all that the primary has written."""
+    [(position,)] = on(primary, "SELECT pg_current_wal_flush_lsn()")
+    assert eventually(
+        lambda: LSN(str(on(standby, "SELECT pg_last_wal_replay_lsn()")[0][0])) >= LSN(str(position))
+    )
+
+
+def flushed(server: Server) -> LSN:
+    rows = on(
+        server, "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_type = 'logical'"
+    )
+    return LSN(str(rows[0][0]))
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event.new["id"] for event in events if isinstance(event, Insert)]
+
+
+@pytest.mark.parametrize("version", [16, 18])
+def test_reading_from_a_standby(version: int) -> None:
+    with pair(version) as (primary, standby):
+        with pytest.raises(PublicationNotFound, match="this server is a standby") as caught:
+            pgstream.connect(standby.dsn(), publication="more", create_publication=True)
+        assert "on the primary: CREATE PUBLICATION" in caught.value.hint
+        said: list[str] = []
+
+        def notice(text: str) -> None:
+            said.append(text)
+            if "pg_log_standby_snapshot" in text:
+                on(primary, "SELECT pg_log_standby_snapshot()")
+
+        # Busy or not, a primary may write that record by itself before it is asked to.
+        pgstream.connect(standby.dsn(), notice=notice).close()
+        assert said[-1].startswith("created slot pgstream_slot at ")
+        on(primary, "INSERT INTO users VALUES (1), (2)")
+        caught_up(primary, standby)
+        with pgstream.connect(standby.dsn(), until="now") as stream:
+            events = list(stream)
+            stream.ack()
+        assert ids(events) == [1, 2]
+        # An idle slot there follows as well.
+        stream = pgstream.connect(standby.dsn(), status_interval=0.2)
+        reader = threading.Thread(daemon=True, target=stream.run, args=[lambda event: None])
+        reader.start()
+        on(primary, "INSERT INTO other SELECT g FROM generate_series(1, 1000) g")
+        [(target,)] = on(primary, "SELECT pg_current_wal_flush_lsn()")
+        assert eventually(lambda: flushed(standby) >= LSN(str(target)))
+        # And so it does when the standby is promoted under it.
+        on(standby, "SELECT pg_promote()")
+        on(standby, "INSERT INTO users VALUES (3)")
+        commit = LSN(str(on(standby, "SELECT pg_current_wal_flush_lsn()")[0][0]))
+        assert eventually(lambda: stream.positions.handled >= commit)
+        stream.stop()
+        reader.join(30)
+        assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("version", [18])
+def test_going_on_after_a_failover(version: int) -> None:
+    with pair(version, sync_replication_slots="on") as (primary, standby):
+        both = psycopg.conninfo.make_conninfo(
+            primary.dsn(),
+            host=f"{primary.directory},{standby.directory}",
+            port=f"{primary.port},{standby.port}",
+            target_session_attrs="read-write",
+        )
+        said: list[str] = []
+        pgstream.connect(both).close()  # a slot without it
+        stream = pgstream.connect(both, failover=True, notice=said.append)
+        assert said == ["slot pgstream_slot is copied to standbys from now on"]
+        events: list[Event] = []
+        reader = threading.Thread(daemon=True, target=stream.run, args=[events.append])
+        reader.start()
+        on(primary, "INSERT INTO users VALUES (1)")
+        assert eventually(lambda: ids(events) == [1])
+        on(primary, "SELECT pg_log_standby_snapshot()")
+        synced = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
+        assert eventually(lambda: on(standby, synced) == [(1,)])
+        with pytest.raises(ServerError, match="before the standby is promoted"):
+            pgstream.connect(standby.dsn())
+        on(primary, "INSERT INTO users VALUES (2)")
+        assert eventually(lambda: ids(events) == [1, 2])
+        caught_up(primary, standby)
+        primary.stop("immediate")
+        assert eventually(lambda: stream.status().state == "reconnecting")
+        on(standby, "SELECT pg_promote()")
+        on(standby, "INSERT INTO users VALUES (3)")
+        assert eventually(lambda: 3 in ids(events))
+        stream.stop()
+        reader.join(30)
+        assert not reader.is_alive()
+        assert ids(events) == [1, 2, 3]
+        assert stream.status().reconnects >= 1
+
+
+def test_failover_slots_need_17(any_database: Database) -> None:
+    any_database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    with any_database.connect() as connection:
+        version = connection.info.server_version
+
+    def failover() -> list[tuple[object, ...]]:
+        slot = f"slot_{any_database.name}"
+        pgstream.connect(any_database.dsn, slot=slot, failover=True).close()
+        return any_database.execute(
+            f"SELECT failover FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        )
+
+    if version >= 170000:
+        assert failover() == [(True,)]
+    else:
+        with pytest.raises(ServerError, match="--failover needs PostgreSQL 17"):
+            failover()
