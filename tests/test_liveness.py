@@ -225,6 +225,6 @@ def test_a_stream_that_nobody_holds_is_not_kept(shop: Database) -> None:
     del stream
     with pytest.warns(ResourceWarning):
         streams.clear()
-    gc.collect()
+        gc.collect()
     assert held() is None
     assert eventually(lambda: not slot_row(shop, "active"))

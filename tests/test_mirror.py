@@ -280,6 +280,7 @@ def test_stub_has_the_signatures_of_the_twin() -> None:
         "register_loader",
         "decode",
         "decode_many",
+        "decode_run",
         "copy_rows",
     ]
 
@@ -291,6 +292,7 @@ def test_public_names_of_the_decoder(decoder_impl: Any) -> None:
         "copy_rows",
         "decode",
         "decode_many",
+        "decode_run",
         "register_loader",
         "relations",
         "unknown_types",
