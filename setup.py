@@ -20,6 +20,7 @@ modules = {
     "pgstream._drain": ("src/pgstream/_drain.pyx", "-O3"),
     "pgstream._rows": ("src/pgstream/_rows.pyx", "-O3"),
     "pgstream._decode": ("src/pgstream/_decode.pyx", "-O3"),
+    "pgstream._json": ("src/pgstream/_json.pyx", "-O3"),
 }
 
 extensions = cythonize(

@@ -38,6 +38,7 @@ cdef class Plan:
     cdef DictRows dicts
     cdef object make
     cdef object make_key
+    cdef object lines      # how its lines are written, for the decoder that makes JSON
 
 cdef class Streamed:
     cdef Py_ssize_t ordinal
@@ -59,3 +60,5 @@ cdef class Decoder:
     cdef Streamed _block
 
     cpdef object decode(self, payload)
+
+cdef Plan find_plan(Decoder decoder, uint32_t oid)

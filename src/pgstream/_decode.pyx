@@ -569,7 +569,7 @@ cdef object decode_insert(Decoder decoder, Reader reader):
     """``I``: [xid] u32 relation, ``N``, tuple."""
     cdef Insert message = Insert.__new__(Insert)
     message.xid = decode_xid(decoder, reader)
-    cdef Plan plan = find_plan(decoder, reader)
+    cdef Plan plan = read_plan(decoder, reader)
     reader.flag(NEW)
     message.new = make_row(plan, read_tuple(reader, plan, False, None))
     reader.finish()
@@ -586,7 +586,7 @@ cdef object decode_update(Decoder decoder, Reader reader):
     """``U``: [xid] u32 relation, [``K`` or ``O``, old tuple], ``N``, new tuple."""
     cdef Update message = Update.__new__(Update)
     message.xid = decode_xid(decoder, reader)
-    cdef Plan plan = find_plan(decoder, reader)
+    cdef Plan plan = read_plan(decoder, reader)
     cdef list before = None
     cdef int marker = reader.u8()
     message.old = None
@@ -611,7 +611,7 @@ cdef object decode_delete(Decoder decoder, Reader reader):
     """``D``: [xid] u32 relation, ``K`` or ``O``, old tuple."""
     cdef Delete message = Delete.__new__(Delete)
     message.xid = decode_xid(decoder, reader)
-    cdef Plan plan = find_plan(decoder, reader)
+    cdef Plan plan = read_plan(decoder, reader)
     cdef int marker = reader.u8()
     if marker != KEY and marker != OLD:
         raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
@@ -637,7 +637,7 @@ cdef object decode_truncate(Decoder decoder, Reader reader):
         raise reader.error(f"unknown flags 0x{flags:02x}", reader.at - 1)
     reader.need(4 * count)
     for _ in range(count):
-        relations.append(find_plan(decoder, reader).relation)
+        relations.append(read_plan(decoder, reader).relation)
     reader.finish()
     message.relations = tuple(relations)
     message.cascade = (flags & 1) != 0
@@ -820,23 +820,27 @@ cdef object decode_xid(Decoder decoder, Reader reader):
     return reader.u32()
 
 
-cdef Plan find_plan(Decoder decoder, Reader reader):
+cdef Plan read_plan(Decoder decoder, Reader reader):
     """The plan of the relation whose OID follows."""
     cdef uint32_t oid = reader.u32()
-    cdef Plan plan = None
-    if decoder._block is None:
-        plan = <Plan>PyList_GET_ITEM(decoder._recent, oid % RECENT)
-        if plan is not None and plan.oid == oid:
-            return plan
-        plan = None
-    else:
-        plan = decoder._block.plans.get(oid)
-    if plan is None:
-        plan = decoder._plans.get(oid)
-        if decoder._block is None:
-            decoder._recent[oid % RECENT] = plan
+    cdef Plan plan = find_plan(decoder, oid)
     if plan is None:
         raise reader.error(f"relation {oid} has not been announced", reader.at - 4)
+    return plan
+
+
+cdef Plan find_plan(Decoder decoder, uint32_t oid):
+    """The plan of a relation, if it was announced."""
+    cdef Plan plan = None
+    if decoder._block is not None:
+        plan = decoder._block.plans.get(oid)
+        if plan is None:
+            plan = decoder._plans.get(oid)
+        return plan
+    plan = <Plan>PyList_GET_ITEM(decoder._recent, oid % RECENT)
+    if plan is None or plan.oid != oid:
+        plan = decoder._plans.get(oid)
+        decoder._recent[oid % RECENT] = plan
     return plan
 
 

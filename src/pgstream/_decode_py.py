@@ -497,7 +497,7 @@ def decode_type(decoder: Decoder, reader: Reader) -> Type:
 def decode_insert(decoder: Decoder, reader: Reader) -> Insert:
     """``I``: [xid] u32 relation, ``N``, tuple."""
     xid = decode_xid(decoder, reader)
-    plan = find_plan(decoder, reader)
+    plan = read_plan(decoder, reader)
     reader.flag(NEW)
     new = make_row(plan, read_tuple(reader, plan, False, None))
     reader.finish()
@@ -516,7 +516,7 @@ def decode_insert(decoder: Decoder, reader: Reader) -> Insert:
 def decode_update(decoder: Decoder, reader: Reader) -> Update:
     """``U``: [xid] u32 relation, [``K`` or ``O``, old tuple], ``N``, new tuple."""
     xid = decode_xid(decoder, reader)
-    plan = find_plan(decoder, reader)
+    plan = read_plan(decoder, reader)
     old = None
     before = None
     marker = reader.u8()
@@ -544,7 +544,7 @@ def decode_update(decoder: Decoder, reader: Reader) -> Update:
 def decode_delete(decoder: Decoder, reader: Reader) -> Delete:
     """``D``: [xid] u32 relation, ``K`` or ``O``, old tuple."""
     xid = decode_xid(decoder, reader)
-    plan = find_plan(decoder, reader)
+    plan = read_plan(decoder, reader)
     marker = reader.u8()
     if marker != KEY and marker != OLD:
         raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
@@ -570,7 +570,7 @@ def decode_truncate(decoder: Decoder, reader: Reader) -> Truncate:
     if flags > 3:
         raise reader.error(f"unknown flags 0x{flags:02x}", reader.at - 1)
     reader.need(4 * count)
-    relations = tuple([find_plan(decoder, reader).relation for _ in range(count)])
+    relations = tuple([read_plan(decoder, reader).relation for _ in range(count)])
     reader.finish()
     return Truncate(
         relations,
@@ -743,17 +743,22 @@ def decode_xid(decoder: Decoder, reader: Reader) -> int | None:
     return reader.u32()
 
 
-def find_plan(decoder: Decoder, reader: Reader) -> Plan:
+def read_plan(decoder: Decoder, reader: Reader) -> Plan:
     """The plan of the relation whose OID follows."""
     oid = reader.u32()
-    plan = None
-    if decoder._block is not None:
-        plan = decoder._block.plans.get(oid)
-    if plan is None:
-        plan = decoder._plans.get(oid)
+    plan = find_plan(decoder, oid)
     if plan is None:
         raise reader.error(f"relation {oid} has not been announced", reader.at - 4)
     return plan
+
+
+def find_plan(decoder: Decoder, oid: int) -> Plan | None:
+    """The plan of a relation, if it was announced."""
+    if decoder._block is not None:
+        plan = decoder._block.plans.get(oid)
+        if plan is not None:
+            return plan
+    return decoder._plans.get(oid)
 
 
 def read_tuple(reader: Reader, plan: Plan, key_only: bool, before: list[Any] | None) -> list[Any]:

@@ -25,3 +25,28 @@ cdef class Loader:
 
 cdef Loader compiled(object python)
 cdef object datetime_from(int64_t us, object zone)
+
+# What the writers of JSON share with the loaders.
+
+cdef struct Date:
+    int year
+    int month
+    int day
+
+cdef struct Time:
+    int hour
+    int minute
+    int second
+    int microsecond
+
+cdef inline int64_t floor_div(int64_t value, int64_t divisor) noexcept:
+    cdef int64_t quotient = value // divisor
+    return quotient - 1 if value % divisor < 0 else quotient
+
+cdef bint civil(int64_t days, Date *date) noexcept
+cdef Time clock(int64_t us) noexcept
+cdef bint parse_date(const unsigned char *data, Date *date) noexcept
+cdef Py_ssize_t parse_time(const unsigned char *data, Py_ssize_t size, Time *time) noexcept
+cdef bint parse_offset(const unsigned char *data, Py_ssize_t size, int *seconds) noexcept
+cdef Py_ssize_t numeric_room(const unsigned char *data, Py_ssize_t size) noexcept
+cdef Py_ssize_t format_numeric(const unsigned char *data, Py_ssize_t size, char *out) noexcept

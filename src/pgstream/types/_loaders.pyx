@@ -184,56 +184,89 @@ cdef object numeric_text(Loader loader, const unsigned char *data, Py_ssize_t si
 
 
 cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t size):
-    cdef Py_ssize_t count, point, scale, lead, total, at, used = 0
-    cdef int weight, sign, group
-    cdef char digit
-    cdef char *out
-    cdef bytes text
-    if size < 8:
-        raise ValueError("shorter than its header")
-    count = be16(data)
-    weight = <int16_t>be16(data + 2)
-    sign = be16(data + 4)
-    scale = be16(data + 6)
-    if size != 8 + 2 * count:
-        raise ValueError("not as long as its digit count says")
-    if sign != 0x0000 and sign != 0x4000 or scale > 0x3FFF:
+    cdef char few[128]
+    cdef char *out = few
+    cdef bytes many
+    cdef Py_ssize_t room = numeric_room(data, size), used
+    if room > 128:
+        many = PyBytes_FromStringAndSize(NULL, room)
+        out = PyBytes_AS_STRING(many)
+    used = format_numeric(data, size, out) if room > 0 else -1
+    if used < 0:  # NaN, an infinity, or no number; all of them rare
         return numbers.numeric_binary(PyBytes_FromStringAndSize(<const char *>data, size))
-    # Digit i stands for group * 10000^(weight - i). `at` counts decimal digits from the
-    # first one written, which may be one of `lead` zeros before those that were sent.
-    point = 4 * (weight + 1)
-    lead = 0
-    if point <= 0:
-        lead = 4 - point
-        point = 4
-    total = max(lead + 4 * count, point + scale)
-    text = PyBytes_FromStringAndSize(NULL, point + scale + 2)
-    out = PyBytes_AS_STRING(text)
-    if sign:
-        out[0] = c"-"
-        used = 1
-    group = 0
-    for at in range(total):
-        digit = c"0"
-        if lead <= at < lead + 4 * count:
-            if (at - lead) % 4 == 0:
-                group = be16(data + 8 + (at - lead) // 2)
-                if group > 9999:
-                    raise ValueError("digit beyond 9999")
-            digit = <char>(c"0" + group // 1000)
-            group = group % 1000 * 10
-        if at >= point + scale:
-            if digit != c"0":
-                raise ValueError("digits beyond its scale")
-            continue
-        if at == point:
-            out[used] = c"."
-            used += 1
-        # Leading zeros are not written, but for the one before the point.
-        if digit != c"0" or at >= point - 1 or used > (1 if sign else 0):
-            out[used] = digit
-            used += 1
     return _decimal(PyUnicode_DecodeASCII(out, used, NULL))
+
+
+cdef Py_ssize_t numeric_room(const unsigned char *data, Py_ssize_t size) noexcept:
+    """How many bytes :func:`format_numeric` may need; -1 for what it cannot write."""
+    cdef int weight
+    if size < 8 or size != 8 + 2 * <Py_ssize_t>be16(data) or be16(data + 6) > 0x3FFF:
+        return -1
+    if be16(data + 4) != 0x0000 and be16(data + 4) != 0x4000:
+        return -1
+    weight = <int16_t>be16(data + 2)
+    return 4 * (max(weight, 0) + 1) + be16(data + 6) + 8
+
+
+cdef Py_ssize_t format_numeric(const unsigned char *data, Py_ssize_t size, char *out) noexcept:
+    """Write a number's decimal digits; how many bytes they are, or -1 for what the server
+    would not send.
+    """
+    cdef int count = be16(data), weight = <int16_t>be16(data + 2), scale = be16(data + 6)
+    cdef int index, group, digit, left
+    cdef Py_ssize_t used = 0
+    cdef char four[4]
+    if be16(data + 4):
+        out[used] = c"-"
+        used += 1
+    # Digit i stands for group * 10000^(weight - i). Leading zeros are not sent.
+    if count and be16(data + 8) == 0:
+        return -1
+    if weight < 0:
+        out[used] = c"0"
+        used += 1
+    for index in range(weight + 1):
+        group = be16(data + 8 + 2 * index) if index < count else 0
+        if group > 9999:
+            return -1
+        put_four(four, group)
+        digit = 0
+        if index == 0:
+            while digit < 3 and four[digit] == c"0":
+                digit += 1
+        memcpy(out + used, four + digit, 4 - digit)
+        used += 4 - digit
+    index = weight + 1
+    left = scale
+    if scale:
+        out[used] = c"."
+        used += 1
+    while left > 0:
+        group = be16(data + 8 + 2 * index) if 0 <= index < count else 0
+        if group > 9999:
+            return -1
+        put_four(four, group)
+        digit = min(4, left)
+        memcpy(out + used, four, digit)
+        used += digit
+        left -= digit
+        while digit < 4:
+            if four[digit] != c"0":
+                return -1
+            digit += 1
+        index += 1
+    while index < count:  # digits beyond the scale
+        if index < 0 or be16(data + 8 + 2 * index) != 0:
+            return -1
+        index += 1
+    return used
+
+
+cdef inline void put_four(char *out, int group) noexcept:
+    out[0] = <char>(c"0" + group // 1000)
+    out[1] = <char>(c"0" + group // 100 % 10)
+    out[2] = <char>(c"0" + group // 10 % 10)
+    out[3] = <char>(c"0" + group % 10)
 
 
 # strings
@@ -357,24 +390,6 @@ cdef object jsonb_binary(Loader loader, const unsigned char *data, Py_ssize_t si
 # datetimes
 
 
-cdef struct Date:
-    int year
-    int month
-    int day
-
-
-cdef struct Time:
-    int hour
-    int minute
-    int second
-    int microsecond
-
-
-cdef inline int64_t floor_div(int64_t value, int64_t divisor) noexcept:
-    cdef int64_t quotient = value // divisor
-    return quotient - 1 if value % divisor < 0 else quotient
-
-
 cdef bint civil(int64_t days, Date *date) noexcept:
     """The date ``days`` after 2000-01-01; False where Python's types do not reach.
 
@@ -396,7 +411,7 @@ cdef bint civil(int64_t days, Date *date) noexcept:
     return True
 
 
-cdef inline Time clock(int64_t us) noexcept:
+cdef Time clock(int64_t us) noexcept:
     """The time of day ``us`` microseconds after midnight."""
     cdef Time time
     cdef int64_t seconds = us // 1000000
