@@ -96,20 +96,20 @@ def installation(version: int) -> Path:
     return _unpacked(version)
 
 
-def _cache() -> Path:
+def cache_directory() -> Path:
     default = Path.home() / ".cache/pgstream/postgres"
     return Path(os.environ.get("PGSTREAM_TEST_CACHE") or default)
 
 
 def _unpacked(version: int) -> Path:
     release, _ = _RELEASES[version]
-    return _cache() / release / "native"
+    return cache_directory() / release / "native"
 
 
 def _fetch(version: int) -> None:
     """Fetch a package and unpack it, one process at a time, all of it or nothing."""
     release, expected = _RELEASES[version]
-    cache = _cache()
+    cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from encoder import xlogdata
 from pgstream import slots
 from pgstream.capture import read_catalog, write_catalog
 from pgstream.errors import CaptureError, ProtocolError
+from pgstream.handlers.encoding import encode_value
 from pgstream.messages import Column, Relation
 from pgstream.types.catalog import (
     MAX_NESTING,
@@ -178,6 +181,27 @@ def test_types_may_come_later(decoder_impl: Any) -> None:
         (value,) = row_of(decoder, cell)
         assert value == (1, ["sad", None])
         assert value.größe == ["sad", None]
+
+
+def test_composites_can_be_pickled(decoder_impl: Any) -> None:
+    odd = TypeInfo(
+        20_002, "s", "an odd name", "composite", fields=(("1st", 23), ("class", 25), ("a b", 25))
+    )
+    decoder = decoder_impl(catalog=Catalog([odd]))
+    decoder.decode(relation_payload(20_002))
+    (value,) = row_of(decoder, encoder.text("(1,x,)"))
+    again = pickle.loads(pickle.dumps(value))
+    assert (again, type(again)) == (value, type(value))
+    assert copy.deepcopy(value) == value == (1, "x", None)
+    assert value._fields == ("f1st", "_1", "a_b")  # "class" is a keyword
+    assert encode_value(value) == '{"1st":1,"class":"x","a b":null}'
+
+
+def test_an_odd_delimiter_is_no_error(decoder_impl: Any) -> None:
+    row = ("20000", "s", "_odd", "array", "23", "\\377", "t", None)
+    decoder = decoder_impl(catalog=Catalog(parse_catalog([row])))
+    decoder.decode(relation_payload(20_000))
+    assert row_of(decoder, encoder.text("{1}")) == [[1]]
 
 
 def test_a_shared_catalog(decoder_impl: Any) -> None:

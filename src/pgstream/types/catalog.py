@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
 
 from psycopg import sql
 
@@ -199,7 +199,7 @@ def parse_catalog(rows: Iterable[Sequence[str | None]]) -> list[TypeInfo]:
                 name or "",
                 _kind_of(kind),
                 int(element or 0),
-                delimiter or ",",
+                delimiter if _is_delimiter(delimiter) else ",",
                 _fields_of(fields),
                 has_binary == "t",
             )
@@ -300,7 +300,7 @@ def _info_of(entry: Any) -> TypeInfo:
     if not isinstance(has_binary, bool):
         raise ValueError(f"neither true nor false: {has_binary!r}")
     delimiter = _text(entry.get("delimiter", ","))
-    if len(delimiter) != 1 or not delimiter.isascii():
+    if not _is_delimiter(delimiter):
         raise ValueError(f"not a delimiter: {delimiter!r}")
     return TypeInfo(
         _oid(entry.get("oid")),
@@ -312,6 +312,10 @@ def _info_of(entry: Any) -> TypeInfo:
         tuple([(_text(name), _oid(oid)) for name, oid in fields]),
         has_binary,
     )
+
+
+def _is_delimiter(text: str | None) -> TypeGuard[str]:
+    return text is not None and len(text) == 1 and text.isascii()
 
 
 def _oid(value: Any) -> int:
