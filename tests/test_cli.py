@@ -295,7 +295,7 @@ def test_both_decoders_replay_the_same(shop: CommandLine, database: Database) ->
         'gen_random_uuid(), 0.1, \'{"a,b","\\"",NULL,"NULL"}\'), '
         "('[2:3]={1,2}', '', 'infinity', NULL, 'NaN', '{}')"
     )
-    shop("record", "capture", "--until-now")
+    shop("record", "capture", "--until-now", "--no-binary")  # for --values text
     for options in (["--format", "json"], ["--format", "text"], ["--values", "text"]):
         cython = shop("replay", "capture", *options, PGSTREAM_IMPL="cython").stdout
         assert cython == shop("replay", "capture", *options, PGSTREAM_IMPL="python").stdout
@@ -603,6 +603,25 @@ def test_a_server_that_goes_away(cli: CommandLine, tmp_path: Path) -> None:
             with psycopg.connect(server.dsn()) as connection:
                 connection.execute("INSERT INTO items VALUES (1)")
             assert process.line()["new"] == {"id": 1}
+            server.stop("immediate")
+            assert "trying again in" in process.stderr.readline().decode()
+            server.start()
+            with psycopg.connect(server.dsn()) as connection:
+                connection.execute("INSERT INTO items VALUES (2)")
+            # The acknowledgement of the first may have been lost with the server.
+            assert process.line()["new"] in ({"id": 1}, {"id": 2})
+            server.stop("immediate")
+            process.send(signal.SIGINT)
+            status, _, stderr = process.ended()
+        assert (status, "Traceback" in stderr) == (130, False)
+        server.start()
+        with cli.running(
+            "run", "--dsn", server.dsn(), "--format", "json", PGSTREAM_RECONNECT_TIMEOUT="0"
+        ) as process:
+            with psycopg.connect(server.dsn()) as connection:
+                connection.execute("INSERT INTO items VALUES (3)")
+            while process.line()["new"] != {"id": 3}:
+                pass
             server.stop("immediate")
             status, stdout, stderr = process.ended()
     assert (status, stdout) == (1, "")

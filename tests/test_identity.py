@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 import pgstream
+from commandline import CommandLine
 from pgstream import LSN, ConfigError, ServerError, SlotMismatch, SlotNotFound, Stream
 from pgstream.embedded import Server, embedded_installation
 from pgstream.identity import Anchor, Identity
@@ -206,3 +207,15 @@ def test_an_older_timeline_is_refused() -> None:
 
 def test_a_standby_may_be_behind_for_a_moment() -> None:
     anchor(2000).check(System("7", 1, LSN(1000), True), SLOT, {})
+
+
+def test_the_command_keeps_the_file(tmp_path: Path, database: Database) -> None:
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    slot = f"slot_{database.name}"
+    cli = CommandLine(tmp_path, {"DATABASE_URL": database.dsn, "SLOT_NAME": slot})
+    cli("run", "--until-now", "--state-file", "state.json")
+    assert kept(tmp_path / "state.json")["slot"] == slot
+    database.execute(f"SELECT pg_drop_replication_slot('{slot}')")
+    done = cli("run", "--until-now", status=1, PGSTREAM_STATE_FILE="state.json")
+    assert "is gone: changes after" in done.stderr
+    assert "remove state.json to begin where it stands" in done.stderr

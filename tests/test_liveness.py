@@ -223,8 +223,12 @@ def test_a_stream_that_nobody_holds_is_not_kept(shop: Database) -> None:
     held = weakref.ref(stream._session)
     streams = [stream]
     del stream
-    with pytest.warns(ResourceWarning):
+
+    def let_go() -> None:
         streams.clear()
         gc.collect()
+
+    with pytest.warns(ResourceWarning):
+        let_go()
     assert held() is None
     assert eventually(lambda: not slot_row(shop, "active"))

@@ -41,6 +41,7 @@ MODES: dict[str, tuple[dict[str, Any], int]] = {
 def record(database: Database, file: Path, **options: Any) -> None:
     """Run the workload, and record the stream of it."""
     two_phase = options.get("two_phase", False)
+    options.setdefault("binary", False)  # so that it can be replayed with --values text
     # So that what is large for this test is large for the server too.
     dsn = f"{database.dsn} options='-c logical_decoding_work_mem=64kB'"
     slot = f"matrix_{os.getpid()}"

@@ -103,3 +103,69 @@ def test_a_prepared_transaction_ends_at_its_prepare(positions: Positions) -> Non
     pass_on(positions, Prepare(7, "gid", LSN(90), LSN(100), NOW))
     positions.acknowledge()
     assert positions.handled == 100
+
+
+def test_events_in_flight_are_those_of_transactions_not_acknowledged(positions: Positions) -> None:
+    for end in (100, 200):
+        for event in (begin(end - 10), commit(end)):
+            positions.receive(event)
+            positions.events += 1
+    assert positions.events_in_flight == 4
+    assert positions.oldest_commit_time == NOW
+    positions.deliver(commit(100))
+    positions.acknowledge()
+    assert positions.events_in_flight == 2
+    positions.deliver(commit(200))
+    positions.acknowledge()
+    assert positions.events_in_flight == 0
+    assert positions.oldest_commit_time is None
+
+
+def test_what_is_in_flight_for_ever_takes_no_more_room(positions: Positions) -> None:
+    """A recorder acknowledges nothing, and reads millions of transactions."""
+    for end in range(100, 1_000_100, 100):
+        positions.receive(commit(end))
+        positions.events += 1
+    assert len(positions._flights) <= 4096
+    positions.deliver(commit(1_000_000))
+    positions.acknowledge()
+    assert positions.events_in_flight == 0
+
+
+def test_a_restart_forgets_what_was_not_handed_out(positions: Positions) -> None:
+    pass_on(positions, begin(90), commit(100))
+    positions.receive(begin(190))
+    positions.receive(commit(200))
+    positions.receive(begin(290))
+    positions.receive(loose(295))
+    positions.restart()
+    assert not positions.in_transaction
+    assert positions.in_flight  # the first may still be acknowledged
+    assert positions.begun == 90
+    positions.keepalive(LSN(95))
+    assert positions.handled == 0
+    positions.acknowledge()
+    assert positions.handled == 100
+    assert not positions.in_flight
+    positions.keepalive(LSN(500))
+    assert positions.handled == 500
+
+
+def test_it_resumes_where_the_slot_stands(positions: Positions) -> None:
+    positions.resume(LSN(300))
+    assert (positions.received, positions.handled, positions.flushed) == (300, 300, 300)
+    positions.resume(LSN(200))
+    assert positions.handled == 300
+
+
+def test_a_sink_that_keeps_the_position_is_not_passed(positions: Positions) -> None:
+    positions.follows_idle = False
+    positions.keepalive(LSN(500))
+    assert (positions.handled, positions.idle) == (0, 500)
+    pass_on(positions, begin(590))
+    positions.resume_idle(LSN(500))
+    assert positions.handled == 0  # something is in flight by now
+    pass_on(positions, commit(600))
+    positions.acknowledge()
+    positions.resume_idle(LSN(500))
+    assert positions.handled == 600

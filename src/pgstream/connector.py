@@ -110,7 +110,6 @@ class Connector:
             ``None`` if it does not care.
         heard: The server's position, as last heard.
         types: The types of the publications' columns that are not built in.
-        column_types: The OIDs of the types of these columns.
     """
 
     system: slots.System
@@ -122,7 +121,6 @@ class Connector:
         self.config = config
         self.binary = binary
         self.types: list[TypeInfo] = []
-        self.column_types: set[int] = set()
         self.silence: float | None = None
         self.heard = LSN(0)
         self._tell = tell
@@ -167,7 +165,6 @@ class Connector:
         publications = self.config.publications
         rows = yield from slots.query(self.pgconn, catalog_query(publications=publications))
         self.types = parse_catalog(rows)
-        self.column_types = yield from slots.column_types(self.pgconn, publications)
 
     def _check_server(self) -> PQGen[None]:
         version = self.pgconn.server_version

@@ -38,7 +38,7 @@ from .positions import State, Status
 from .reading import Reading
 from .steps import TICK, Connect, Deliver, Pause, Run, Steps
 from .types import TypeInfo
-from .types.catalog import catalog_query, needs_text, parse_catalog
+from .types.catalog import catalog_query, parse_catalog
 
 log = logging.getLogger("pgstream")
 
@@ -236,11 +236,6 @@ class Session:
             slot: slots.Slot | None = yield Run(connector.prepare(), pgconn)
             position = yield from self._position(connector, slot)
             self.reading.learn(connector.types)
-            if self.reading.binary:
-                textual = needs_text(self.reading.catalog, connector.column_types)
-                if textual:
-                    self._to_text(self._names(textual))
-                    connector.binary = False
             if config.until == "now" and self.reading.until is None:
                 self.reading.until = connector.system.position
             yield Run(connector.start(position, self._pids), pgconn)

@@ -301,21 +301,6 @@ def missing_publications(pgconn: PGconn, names: Sequence[str]) -> PQGen[list[str
     return [name for name in names if name not in present]
 
 
-def column_types(pgconn: PGconn, publications: Sequence[str]) -> PQGen[set[int]]:
-    """The OIDs of the types of all columns of the tables of these publications."""
-    rows = yield from query(
-        pgconn,
-        sql.SQL(
-            "SELECT DISTINCT a.atttypid FROM pg_catalog.pg_publication_tables p"
-            " JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname"
-            " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
-            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
-            " WHERE p.pubname IN ({}) AND a.attnum > 0 AND NOT a.attisdropped"
-        ).format(sql.SQL(", ").join(map(sql.Literal, publications))),
-    )
-    return {int(oid or 0) for (oid,) in rows}
-
-
 def create_publication_sql(name: str, tables: Sequence[Table]) -> sql.Composed:
     """The statement that makes a publication of the tables, or of all when none is named."""
     check_publication(name)
