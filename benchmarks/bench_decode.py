@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from peers import handwritten
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from peers import handwritten
 from pgstream import Delete, Insert, Update, _decode, _decode_py
 
 CONTENDERS: dict[str, Callable[[], Any]] = {

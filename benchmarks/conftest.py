@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 
+import corpora
 import psycopg
 import pytest
 
-import corpora
 import pgstream
 
 RATES: dict[str, dict[str, float]] = {}  # stream -> contender -> messages a second

@@ -136,7 +136,9 @@ class Decoder:
                 end = data.index(0, at + 1)
                 type_oid, _ = _column(data, end + 1)
                 name = data[at + 1 : end].decode()
-                columns.append((name, TEXT.get(type_oid, bytes.decode), BINARY.get(type_oid, bytes)))
+                columns.append(
+                    (name, TEXT.get(type_oid, bytes.decode), BINARY.get(type_oid, bytes))
+                )
                 at = end + 9
             self.relations[oid] = f"{schema}.{table}", columns
         return None
