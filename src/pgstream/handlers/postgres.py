@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS {table} (
 
 _COLUMNS: Final = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a',
-       a.attgenerated <> '', coalesce(a.attnum = ANY (i.indkey), false), c.relkind
+       a.attgenerated <> '',
+       coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false), c.relkind
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_attribute a

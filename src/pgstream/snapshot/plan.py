@@ -90,7 +90,9 @@ SELECT p.oid, n.nspname, c.relname, c.relreplident::text, c.relkind::text,
 
 _COLUMNS: Final = """
 SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod,
-       c.relreplident = 'f' OR coalesce(a.attnum = ANY (i.indkey), false), a.attgenerated <> ''
+       c.relreplident = 'f' OR
+       coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false),
+       a.attgenerated <> ''
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   LEFT JOIN pg_catalog.pg_index i
@@ -119,6 +121,22 @@ SELECT to_regclass(name)::oid, pg_catalog.pg_relation_filenode(oid)
   FROM unnest(%s::text[], %s::oid[]) WITH ORDINALITY t (name, oid, place) ORDER BY place"""
 
 
+# The view of published tables shows those of now. One that the snapshot has and that was
+# dropped since has no file any more.
+_DROPPED: Final = """
+SELECT n.nspname, c.relname
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+   AND pg_catalog.pg_relation_filenode(c.oid) IS NULL
+   AND EXISTS (
+        SELECT FROM pg_catalog.pg_publication p
+         WHERE p.pubname = ANY (%s)
+           AND (p.puballtables OR c.oid IN (
+                SELECT prrelid FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid)))
+ LIMIT 1"""
+
+
 def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) -> Plan:
     """Find out what is published, in a transaction that has taken on the snapshot.
 
@@ -133,6 +151,8 @@ def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) 
         ServerError: if publications contradict each other.
     """
     tables = _find_tables(connection, publications)
+    for schema, name in connection.execute(_DROPPED, [list(publications)]):
+        raise SnapshotStale(f"table {schema}.{name} was dropped")
     oids = list(tables)
     stored = connection.execute(_STORED, [oids]).fetchall()
     _lock(connection, stored)
@@ -233,7 +253,7 @@ def _query(
 ) -> sql.Composed:
     conditions: list[sql.Composable] = []
     if table.filter is not None:
-        conditions.append(sql.SQL("({})").format(sql.SQL(table.filter)))  # type: ignore[arg-type]
+        conditions.append(sql.SQL("({})").format(sql.SQL(table.filter)))
     if first:
         conditions.append(sql.SQL("ctid >= {}").format(sql.Literal(f"({first},0)")))
     if last is not None:

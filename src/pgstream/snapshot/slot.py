@@ -26,6 +26,8 @@ def temporary_name(slot: str) -> str:
 def be_patient(pgconn: PGconn) -> PQGen[None]:
     """Let no timeout, as a database or a role may set, end the session of the slot."""
     yield from slots.execute(pgconn, _PATIENT)
+    if pgconn.server_version >= 170000:
+        yield from slots.execute(pgconn, "SET transaction_timeout = 0")
 
 
 def make_permanent(pgconn: PGconn, temporary: str, slot: str, *, failover: bool) -> PQGen[None]:
