@@ -7,6 +7,7 @@ the stream goes on from its position: no gap, no overlap. Until then nothing is 
 behind on the server by a crash, and no state is kept anywhere: the copy starts again.
 
 =================  =========================================================
+``course.py``      the course of it, as steps
 ``slot.py``        the temporary slot, and how it becomes permanent
 ``plan.py``        what is copied: the published tables, and in which pieces
 ``rows.py``        what COPY sends, as rows
@@ -15,7 +16,7 @@ behind on the server by a crash, and no state is kept anywhere: the copy starts 
 =================  =========================================================
 """
 
-from .copy import Batch, Copy
+from .course import InitialCopy
 from .progress import SnapshotProgress
 
-__all__ = ["Batch", "Copy", "SnapshotProgress"]
+__all__ = ["InitialCopy", "SnapshotProgress"]

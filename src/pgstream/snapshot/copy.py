@@ -68,6 +68,7 @@ class Copy:
         conninfo: How to connect, the settings of the session included.
         snapshot: The name of the exported snapshot.
         make_decoder: Makes a decoder with the settings of the stream, and these types.
+        binary: Read values in binary, as the stream does.
 
     Attributes:
         relations: What is copied, once it is open.
@@ -79,6 +80,8 @@ class Copy:
         conninfo: str,
         snapshot: str,
         make_decoder: Callable[[Catalog], Decoder],
+        *,
+        binary: bool,
     ) -> None:
         self.relations: tuple[Relation, ...] = ()
         self._config = config
@@ -86,7 +89,7 @@ class Copy:
         self._snapshot = snapshot
         self._make_decoder = make_decoder
         self._catalog = Catalog()
-        self._binary = config.binary
+        self._binary = binary
         self._meter = Meter(Plan((), ()))
         self._parts: Iterator[tuple[int, Part]] = iter(())
         self._lock = threading.Lock()
@@ -185,7 +188,7 @@ class Copy:
             rows.append([None if value is None else value.decode() for value in values])
         self._catalog.add(parse_catalog(rows))
         # Where the stream has to be text, the copy is: so the same value is the same in both.
-        self._binary = self._config.binary and not needs_text(self._catalog, types)
+        self._binary = self._binary and not needs_text(self._catalog, types)
         encoding = connection.execute("SHOW server_encoding").fetchone()
         self._ascii = encoding == ("SQL_ASCII",)
 
@@ -206,9 +209,9 @@ class Copy:
         except _Stopped:
             pass
         except BaseException as error:
-            self._put(error)
+            self._say(error)
         else:
-            self._put(None)
+            self._say(None)
 
     def _read(
         self, connection: psycopg.Connection[Any], decoder: Decoder, index: int, part: Part
@@ -252,6 +255,11 @@ class Copy:
             if self._stopped.is_set():
                 raise _Stopped
         pgconn.consume_input()
+
+    def _say(self, end: BaseException | None) -> None:
+        """Hand over how it ended, if anyone still listens."""
+        with contextlib.suppress(_Stopped):
+            self._put(end)
 
     def _put(self, item: _Read | BaseException | None) -> None:
         """Hand something over; wait while the queue is full, until it is to stop."""
