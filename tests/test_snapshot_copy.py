@@ -18,8 +18,9 @@ from pgstream import LSN, ConnectionLost, Insert, ProtocolError, Relation, Serve
 from pgstream.config import Config
 from pgstream.connector import replication_conninfo
 from pgstream.messages import Column
-from pgstream.snapshot import Batch, Copy, plan
 from pgstream.snapshot import copy as copy_module
+from pgstream.snapshot import plan
+from pgstream.snapshot.copy import Batch, Copy
 from pgstream.snapshot.rows import TextRows
 from pgstream.snapshot.slot import be_patient, make_permanent, temporary_name
 from replica import exactly, select, select_text
@@ -57,7 +58,8 @@ class Snapshot:
                 row_factory=config.row_factory, values=config.values, catalog=catalog
             )
 
-        return Copy(config, self.database.dsn, str(self.name), make_decoder)
+        binary = config.transfer == "binary"
+        return Copy(config, self.database.dsn, str(self.name), make_decoder, binary=binary)
 
     def rows(self) -> tuple[dict[str, Relation], dict[str, list[Any]]]:
         """All that a copy gives: the tables by name, and their rows."""
@@ -448,6 +450,7 @@ def test_rows_that_a_policy_would_hide_are_an_error(
             database.server.dsn(database.name, user=role),
             str(snapshot.name),
             lambda catalog: pgstream.Decoder(catalog=catalog),
+            binary=True,
         )
         with contextlib.closing(copy):
             copy.open()

@@ -50,6 +50,7 @@ from .messages import (
 )
 from .positions import Positions, Status
 from .rows import dict_row, tuple_row
+from .snapshot import SnapshotProgress
 from .stream import AsyncStream, Stream, connect, connect_async, read_payloads
 from .types import Catalog, Interval, TypeInfo
 
@@ -95,6 +96,7 @@ __all__ = [
     "SlotNotFound",
     "SnapshotBegin",
     "SnapshotEnd",
+    "SnapshotProgress",
     "SnapshotRow",
     "Status",
     "Stream",

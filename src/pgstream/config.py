@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 import dotenv
@@ -21,6 +21,9 @@ from .lsn import LSN
 from .messages import Payload
 from .rows import RowFactory, dict_row
 from .types import Numeric
+
+if TYPE_CHECKING:
+    from .snapshot import SnapshotProgress
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
 Values: TypeAlias = Literal["typed", "text"]

@@ -8,7 +8,6 @@ it was in ``identity.py``, what arrives is read in ``reading.py``.
 from __future__ import annotations
 
 import contextlib
-import contextlib
 import logging
 import random
 import time

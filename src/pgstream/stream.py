@@ -24,6 +24,7 @@ from .positions import NOTED, Positions, Status, is_whole
 from .reading import Reading
 from .rows import RowFactory, dict_row
 from .session import Session
+from .snapshot import SnapshotProgress
 from .steps import Course, Deliver, drive, drive_async, perform, perform_async
 from .types import Catalog, Loader, Numeric
 
@@ -47,6 +48,9 @@ def connect(
     handler_timeout: float | None = 3600.0,
     silence_timeout: float | None = 300.0,
     state_file: str | os.PathLike[str] | None = None,
+    snapshot: bool = False,
+    snapshot_jobs: int = 2,
+    progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
@@ -89,6 +93,12 @@ def connect(
         state_file: A local file in which the identity of the slot and the acknowledged
             position are kept, so that a later start refuses a slot that was dropped, created
             anew or read by someone else, and a server that was restored from a backup.
+        snapshot: Where the slot is not there yet, copy the published tables first, as they
+            stand where the slot begins: a SnapshotBegin, a SnapshotRow for each row, a
+            SnapshotEnd. The stream follows once SnapshotEnd is acknowledged; until then a
+            lost connection, or the end of this process, makes the copy start again.
+        snapshot_jobs: Connections that read the copy at once.
+        progress: Called with a :class:`SnapshotProgress` now and then while it lasts.
         memory_limit: Bytes of streamed, unfinished transactions kept in memory; beyond it
             they go to a temporary file.
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
@@ -130,6 +140,9 @@ def connect_async(
     handler_timeout: float | None = 3600.0,
     silence_timeout: float | None = 300.0,
     state_file: str | os.PathLike[str] | None = None,
+    snapshot: bool = False,
+    snapshot_jobs: int = 2,
+    progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
     row_factory: RowFactory = dict_row,
     values: Values = "typed",

@@ -136,15 +136,14 @@ class InitialCopy:
 
     def _acknowledgement(self) -> Steps[None]:
         positions, since, told = self._reading.positions, time.monotonic(), False
+        yield Deliver(())
         while not positions.copied:
-            yield Deliver(())
-            if positions.copied:
-                return
             if not told and time.monotonic() - since > _PATIENCE:
                 self._tell("the snapshot waits for its acknowledgement: stream.ack()")
                 told = True
             yield from self._ping()
             yield Run(self._connector.idle(), self._connector.pgconn)
+            yield Deliver(())
 
     def _ping(self) -> Steps[None]:
         """Use the connection of the slot, lest someone on the way take it for dead; and see
