@@ -379,8 +379,9 @@ def test_a_snapshot_starts_over(targets: Targets) -> None:
         feed(handler, snapshot(0x100, "1", "2")[:-1])
         feed(handler, snapshot(0x200, "1", "3")[:-1])
         handler.flush()
-        assert handler.position() == LSN(0xC0)
-    assert targets.ids() == [100]
+        # SQLite keeps what it had until the copy is whole; PostgreSQL knows that it is not.
+        assert handler.position() == (None if targets.kind == "postgres" else LSN(0xC0))
+    assert targets.ids() == ([] if targets.kind == "postgres" else [100])
     with targets.open() as handler:
         feed(handler, snapshot(0x300, "1", "4"))
         assert handler.position() == LSN(0x300)

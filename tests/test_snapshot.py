@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pgstream
+from commandline import CommandLine
 from pgstream import (
     LSN,
     Commit,
@@ -25,6 +29,7 @@ from pgstream import (
     SnapshotProgress,
     SnapshotRow,
 )
+from pgstream.cli.progress import ProgressReport
 from pgstream.embedded import Server
 from pgstream.handlers import PostgresHandler, SQLiteHandler
 from replica import select_text
@@ -390,11 +395,8 @@ def test_two_phase(database: Database, target: Database) -> None:
 
 
 def test_a_server_that_restarts(server_pool: Any, target: Database) -> None:
-    original = server_pool.get(18)
-    with (
-        Server(original.installation) as server,
-        fresh_database(server) as database,
-    ):
+    with Server(server_pool.get(18).installation) as server:
+        database = Database(server, "postgres")
         fill(database, 20_000)
         begun = 0
 
@@ -410,3 +412,55 @@ def test_a_server_that_restarts(server_pool: Any, target: Database) -> None:
             follow(database, values="text").run(handler)
         assert begun == 2
         same(database, target)
+
+
+def test_the_command_line(database: Database, tmp_path: Path) -> None:
+    fill(database)
+    settings = {"DATABASE_URL": database.dsn, "SLOT_NAME": slot(database)}
+    pgstream_run = CommandLine(tmp_path, settings)
+    arguments = ("run", "--snapshot", "--format", "json", "--until-now")
+    done = pgstream_run(*arguments, "--tables", "log", PGSTREAM_SNAPSHOT_JOBS="3")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {(line["op"], line["table"]) for line in lines} == {("snapshot", "log")}
+    assert len(lines) == 3000
+    assert "copying 2 tables" in done.stderr
+    assert "the copy is done, 6000 rows; created slot" in done.stderr
+    database.execute("INSERT INTO log VALUES (now(), 'later')")
+    pgstream_run(*arguments, "--output", "lines")
+    [line] = (tmp_path / "lines").read_text().splitlines()
+    assert json.loads(line)["op"] == "insert"
+
+
+PROGRESS = SnapshotProgress(
+    rows=1_234_567,
+    bytes=2_500_000_000,
+    fraction=0.25,
+    seconds=1000.0,
+    tables=3,
+    tables_done=1,
+    table="public.t",
+)
+
+
+def test_progress_on_a_terminal() -> None:
+    stream = io.StringIO()
+    report = ProgressReport(lambda text: None, bar=True, stream=stream)
+    report(PROGRESS)
+    shown = "[######..................] 25%, 1,234,567 rows, 2.5 GB, 1 of 3 tables, 50:00 left"
+    assert stream.getvalue() == "\r" + shown
+    report(replace(PROGRESS, fraction=1.0, tables_done=3))
+    report.clear()
+    *_, last, cleared, _ = stream.getvalue().split("\r")
+    assert last.rstrip() == "[########################] 100%, 1,234,567 rows, 2.5 GB, 3 of 3 tables"
+    assert cleared.isspace()
+
+
+def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    report = ProgressReport(said.append, bar=False)
+    report(PROGRESS)
+    assert said == []  # not at every call
+    monkeypatch.setattr("pgstream.cli.progress._LINE_SECONDS", 0.0)
+    report(PROGRESS)
+    assert said == ["copying: 25%, 1,234,567 rows, 2.5 GB, 1 of 3 tables, 50:00 left"]
+    assert replace(PROGRESS, fraction=0.0).eta is None

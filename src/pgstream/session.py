@@ -140,6 +140,12 @@ class Session:
         positions.follows_idle = False  # the sink would not know of it
         if stored is None:
             return
+        if self._initial is not None:
+            # It was lost between the sink's end of a copy and the slot's, or the slot is gone.
+            self._warn(
+                f"the handler has stored up to {stored}, but slot {self.config.slot!r} is not"
+                " there: the copy starts again, and takes the place of what was stored"
+            )
         if stored < positions.handled:
             raise SlotMismatch(
                 f"the handler has stored up to {stored}, slot {self.config.slot!r} stands at"

@@ -8,8 +8,10 @@ import json
 import os
 import time
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Sequence,
@@ -350,9 +352,10 @@ class Stream(_StreamBase):
         if self._closed:
             return
         self._closed = True
+        self._source.close()  # ends what is under way, such as a copy
         drive(self._session.leave())
 
-    def _generate(self) -> Iterator[Event | None]:
+    def _generate(self) -> Generator[Event | None]:
         """The events; None whenever nothing more has arrived."""
         session = self._session
         with contextlib.closing(Course(session.course())) as course:
@@ -461,9 +464,10 @@ class AsyncStream(_StreamBase):
         if self._closed or not self._opened:
             return
         self._closed = True
+        await self._source.aclose()  # ends what is under way, such as a copy
         await drive_async(self._session.leave())
 
-    async def _generate(self) -> AsyncIterator[Event | None]:
+    async def _generate(self) -> AsyncGenerator[Event | None]:
         """The events; None whenever nothing more has arrived."""
         if not self._opened:
             raise RuntimeError("the stream is not open: iterate inside 'async with'")

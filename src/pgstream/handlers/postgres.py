@@ -365,15 +365,15 @@ class PostgresHandler:
         with self._failures():
             self._connection.execute("BEGIN")
 
-    def _finish(self, position: LSN) -> None:
+    def _finish(self, position: LSN | None) -> None:
         """Write the position and commit. The row that holds it lets one process pass."""
         statement = sql.SQL(
-            "UPDATE {} SET lsn = $1, stored_at = now() WHERE consumer = $2"
+            "UPDATE {} SET lsn = $1::pg_lsn, stored_at = now() WHERE consumer = $2"
             " AND lsn IS NOT DISTINCT FROM $3::pg_lsn"
         ).format(self._positions)
-        before = None if self._stored is None else str(self._stored)
+        before, after = (None if lsn is None else str(lsn) for lsn in (self._stored, position))
         with self._failures():
-            done = self._connection.execute(statement, [str(position), self._consumer, before])
+            done = self._connection.execute(statement, [after, self._consumer, before])
             if done.rowcount != 1:
                 self._roll_back()
                 raise HandlerError(
@@ -414,7 +414,11 @@ class PostgresHandler:
     # The snapshot
 
     def _begin_copy(self, event: SnapshotBegin) -> None:
-        """Start over: empty the tables. All of it is one transaction, up to SnapshotEnd."""
+        """Start over: empty the tables, and forget the position until SnapshotEnd.
+
+        The rows are committed as they come. One transaction for them all would hold locks
+        for hours, and hold up the slot of a copy that starts again, were it on this server.
+        """
         self._roll_back()
         targets = []
         for relation in event.relations:
@@ -425,6 +429,7 @@ class PostgresHandler:
             names = sql.SQL(", ").join(target.only + target.name for target in targets)
             with self._failures():
                 self._connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        self._finish(None)
         self._copying = _Copying(self._connection)
 
     def _end_copy(self, event: SnapshotEnd) -> None:
@@ -433,6 +438,7 @@ class PostgresHandler:
             raise HandlerError("a SnapshotEnd came without its SnapshotBegin")
         with self._failures():
             copying.send_all()
+        self._begin()
         self._finish(event.lsn)
 
     def _failures(self, relation: Relation | None = None, lsn: LSN | None = None) -> _Failures:
