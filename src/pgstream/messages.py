@@ -316,6 +316,39 @@ class StreamPrepare:
 
 
 @dataclass(frozen=True)
+class SnapshotBegin:
+    """A copy of all published tables follows, as they stood at ``lsn``.
+
+    It comes again, with another ``lsn``, where a copy was cut short and starts over:
+    what came of the one before is void.
+    """
+
+    lsn: LSN
+    relations: tuple[Relation, ...]
+
+
+@dataclass(frozen=True)
+class SnapshotRow:
+    """A row of the copy. ``(lsn, ordinal)`` is its key; rows of different tables mix.
+
+    ``lsn`` is that of the SnapshotBegin, the same for all rows.
+    """
+
+    relation: Relation
+    new: Any
+    lsn: LSN
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class SnapshotEnd:
+    """The copy is whole: ``rows`` rows. The stream goes on with what committed after ``lsn``."""
+
+    lsn: LSN
+    rows: int
+
+
+@dataclass(frozen=True)
 class Keepalive:
     """``k``: the server has read its WAL up to ``end_lsn``.
 
@@ -349,8 +382,12 @@ Event: TypeAlias = (
     | Prepare
     | CommitPrepared
     | RollbackPrepared
+    | SnapshotBegin
+    | SnapshotRow
+    | SnapshotEnd
 )
-"""What a stream yields: committed (or prepared) changes and their brackets."""
+"""What a stream yields: committed (or prepared) changes and their brackets; before them,
+where a snapshot was asked for, its rows."""
 
 Message: TypeAlias = (
     Event | Relation | Type | StreamStart | StreamStop | StreamCommit | StreamAbort | StreamPrepare

@@ -73,17 +73,22 @@ class Reading:
         self._begin()
 
     def _begin(self) -> None:
+        self._assembly = Assembly(self._config.memory_limit)
+        self._decoder = self.make_decoder(self.catalog)
+
+    def make_decoder(self, catalog: Catalog) -> Decoder:
+        """A decoder with the settings and the loaders of this stream, which knows these types."""
         config = self._config
-        self._assembly = Assembly(config.memory_limit)
-        self._decoder = Decoder(
+        decoder = Decoder(
             row_factory=config.row_factory,
             values=config.values,
             json_loads=config.json_loads,
             numeric=config.numeric,
-            catalog=self.catalog,
+            catalog=catalog,
         )
         for type, text, binary in self._loaders:
-            self._decoder.register_loader(type, text=text, binary=binary)
+            decoder.register_loader(type, text=text, binary=binary)
+        return decoder
 
     def restart(self) -> None:
         """Read on over a new connection, on which all that was not acknowledged comes again."""

@@ -7,8 +7,10 @@ import inspect
 import json
 import os
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Sequence,
@@ -24,6 +26,7 @@ from .positions import NOTED, Positions, Status
 from .reading import Reading
 from .rows import RowFactory, dict_row
 from .session import Session
+from .snapshot import SnapshotProgress
 from .steps import Course, Deliver, drive, drive_async, perform, perform_async
 from .types import Catalog, Loader, Numeric
 
@@ -47,6 +50,9 @@ def connect(
     handler_timeout: float | None = 3600.0,
     silence_timeout: float | None = 300.0,
     state_file: str | os.PathLike[str] | None = None,
+    snapshot: bool = False,
+    snapshot_jobs: int = 2,
+    progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
@@ -89,6 +95,12 @@ def connect(
         state_file: A local file in which the identity of the slot and the acknowledged
             position are kept, so that a later start refuses a slot that was dropped, created
             anew or read by someone else, and a server that was restored from a backup.
+        snapshot: Where the slot is not there yet, copy the published tables first, as they
+            stand where the slot begins: a SnapshotBegin, a SnapshotRow for each row, a
+            SnapshotEnd. The stream follows once SnapshotEnd is acknowledged; until then a
+            lost connection, or the end of this process, makes the copy start again.
+        snapshot_jobs: Connections that read the copy at once.
+        progress: Called with a :class:`SnapshotProgress` now and then while it lasts.
         memory_limit: Bytes of streamed, unfinished transactions kept in memory; beyond it
             they go to a temporary file.
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
@@ -130,6 +142,9 @@ def connect_async(
     handler_timeout: float | None = 3600.0,
     silence_timeout: float | None = 300.0,
     state_file: str | os.PathLike[str] | None = None,
+    snapshot: bool = False,
+    snapshot_jobs: int = 2,
+    progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
@@ -303,9 +318,10 @@ class Stream(_StreamBase):
         if self._closed:
             return
         self._closed = True
+        self._source.close()  # ends what is under way, such as a copy
         drive(self._session.leave())
 
-    def _generate(self) -> Iterator[list[Event] | None]:
+    def _generate(self) -> Generator[list[Event] | None]:
         """The events, in runs; None whenever nothing more has arrived."""
         session = self._session
         with contextlib.closing(Course(session.course())) as course:
@@ -420,9 +436,10 @@ class AsyncStream(_StreamBase):
         if self._closed or not self._opened:
             return
         self._closed = True
+        await self._source.aclose()  # ends what is under way, such as a copy
         await drive_async(self._session.leave())
 
-    async def _generate(self) -> AsyncIterator[list[Event] | None]:
+    async def _generate(self) -> AsyncGenerator[list[Event] | None]:
         """The events, in runs; None whenever nothing more has arrived."""
         if not self._opened:
             raise RuntimeError("the stream is not open: iterate inside 'async with'")

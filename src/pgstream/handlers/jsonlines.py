@@ -14,6 +14,7 @@ from ..messages import (
     LogicalMessage,
     Relation,
     RollbackPrepared,
+    SnapshotRow,
     Truncate,
     Update,
 )
@@ -27,7 +28,8 @@ class JSONLinesHandler:
     ``op``, ``schema``, ``table``, ``lsn``, ``commit_lsn``, ``ordinal``, ``xid``,
     ``commit_time``, ``gid``, then ``old``, ``new``, ``unchanged``. Begin, Commit
     and Origin write nothing: each line carries what is to be known of its
-    transaction. A TRUNCATE of several tables writes a line for each.
+    transaction. A TRUNCATE of several tables writes a line for each. A row of a
+    snapshot has ``lsn`` and ``ordinal`` alone to say where it stands.
 
     Rows must be mappings from column name to value, as they are by default.
 
@@ -75,6 +77,12 @@ class JSONLinesHandler:
                     f'{{"op":"commit_prepared","commit_lsn":"{event.commit_lsn!s}"'
                     f',"xid":{event.xid},"commit_time":{encode_time(event.commit_time)}'
                     f',"gid":{encode_str(event.gid)}}}\n'
+                )
+            case SnapshotRow():
+                members, _ = encode_row(event.new, self._keys)
+                self._stream.write(
+                    f'{{"op":"snapshot"{self._table(event.relation)},"lsn":"{event.lsn!s}"'
+                    f',"ordinal":{event.ordinal},"new":{{{",".join(members)}}}}}\n'
                 )
             case RollbackPrepared():
                 self._stream.write(
