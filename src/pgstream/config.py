@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
 Values: TypeAlias = Literal["typed", "text"]
+Changes: TypeAlias = Literal["events", "json"]
 Table: TypeAlias = tuple[str, str]
 """The schema and the name of a table."""
 
@@ -71,6 +72,7 @@ class Config:
     snapshot_jobs: int = 2
     progress: Callable[[SnapshotProgress], object] | None = None
     memory_limit: int = 64 * 2**20
+    changes: Changes = "events"
     row_factory: RowFactory = dict_row
     values: Values = "typed"
     json_loads: Callable[[str], Any] = json.loads
@@ -107,6 +109,9 @@ class Config:
             check_publication(name)
         _one_of("streaming", self.streaming, get_args(Streaming))
         _one_of("values", self.values, get_args(Values))
+        _one_of("changes", self.changes, get_args(Changes))
+        if self.changes == "json" and self.row_factory is not dict_row:
+            raise ConfigError("changes as JSON have no row_factory", "leave out one of the two")
         if self.binary and self.values == "text":
             raise ConfigError(
                 "values as text cannot be made from the binary transfer",

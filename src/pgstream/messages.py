@@ -360,13 +360,23 @@ class Keepalive:
     reply_requested: bool
 
 
+class JSONLines(bytes):
+    """Changes as JSON Lines, in UTF-8: one line or many, all of them whole.
+
+    They stand between a Begin and a Commit in place of the changes, where these were asked
+    for as JSON.
+    """
+
+    __slots__ = ()
+
+
 Payload: TypeAlias = bytes | bytearray | memoryview
 """The payload of one CopyData message, as any contiguous buffer."""
 
 RowEvent: TypeAlias = Insert | Update | Delete
 """A change of one row."""
 
-Change: TypeAlias = Insert | Update | Delete | Truncate | Origin
+Change: TypeAlias = Insert | Update | Delete | Truncate | Origin | JSONLines
 """What may stand between the brackets of a transaction and changes no position."""
 
 Event: TypeAlias = (
@@ -385,6 +395,7 @@ Event: TypeAlias = (
     | SnapshotBegin
     | SnapshotRow
     | SnapshotEnd
+    | JSONLines
 )
 """What a stream yields: committed (or prepared) changes and their brackets; before them,
 where a snapshot was asked for, its rows."""

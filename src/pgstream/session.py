@@ -126,10 +126,16 @@ class Session:
             stored: The ``end_lsn`` of the last transaction in the sink; ``None`` if it has none.
 
         Raises:
-            ConfigError: if the slot sends prepared transactions when they are prepared.
+            ConfigError: if the slot sends prepared transactions when they are prepared, or
+                changes were asked for as JSON.
             SlotMismatch: if the slot does not have all that the sink lacks, or the server
                 is behind the sink.
         """
+        if self.config.changes == "json":
+            raise ConfigError(
+                "a handler that keeps its position takes events, not JSON Lines",
+                "leave out changes='json'",
+            )
         positions, connector = self.reading.positions, self._connector
         if self.config.two_phase or self._sends_prepared:
             raise ConfigError(

@@ -19,7 +19,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from .config import Config, Streaming, Values
+from .config import Changes, Config, Streaming, Values
 from .lsn import LSN
 from .messages import Event, Payload
 from .positions import NOTED, Positions, Status
@@ -54,6 +54,7 @@ def connect(
     snapshot_jobs: int = 2,
     progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
+    changes: Changes = "events",
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
@@ -103,9 +104,12 @@ def connect(
         progress: Called with a :class:`SnapshotProgress` now and then while it lasts.
         memory_limit: Bytes of streamed, unfinished transactions kept in memory; beyond it
             they go to a temporary file.
+        changes: ``"events"``, or ``"json"`` to have them as :class:`JSONLines`: bytes of whole
+            lines, as :class:`~pgstream.handlers.JSONLinesHandler` writes them, at a fraction
+            of the cost. Begin, Commit and all else come as ever, and the rows of a snapshot.
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
-        json_loads: What parses json and jsonb.
+        json_loads: What parses json and jsonb. In JSON Lines they are as they stand.
         numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
         notice: Called with what is worth telling a person, such as a slot created, or each
             attempt to connect again. Without it the latter are warnings of the log ``pgstream``.
@@ -146,6 +150,7 @@ def connect_async(
     snapshot_jobs: int = 2,
     progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
+    changes: Changes = "events",
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
@@ -462,6 +467,7 @@ class AsyncStream(_StreamBase):
 def read_payloads(
     payloads: Iterable[Payload],
     *,
+    changes: Changes = "events",
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
@@ -487,6 +493,7 @@ def read_payloads(
         json_loads=json_loads,
         memory_limit=memory_limit,
         numeric=numeric,
+        changes=changes,
     )
     reading = Reading(config, catalog=catalog)
     try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
 
 from .. import connect, read_payloads
 from ..capture import CaptureWriter, read_capture, read_catalog, write_catalog
-from ..config import Values, parse_table
+from ..config import Changes, Values, parse_table
 from ..demo import run_demo
 from ..errors import CaptureError
 from ..lsn import LSN
@@ -71,6 +71,7 @@ def run(
                 shown,
                 values=values,
                 tables=tables,
+                changes=_changes(output_format, tables),
                 progress=report,
                 notice=notice,
                 **settings,
@@ -138,6 +139,7 @@ def replay(file: str, output_format: Format, values: Values, output: str | None)
                 read_capture(file),
                 values=values,
                 json_loads=JSONText,
+                changes=_changes(output_format),
                 catalog=read_catalog(file),
             )
             for event in events:
@@ -190,6 +192,11 @@ def say(text: str) -> None:
 
 def _on_screen() -> bool:
     return sys.stdout.isatty()
+
+
+def _changes(output_format: Format, tables: Collection[str] = ()) -> Changes:
+    """What changes are best made into: lines at once, unless they have to be chosen from."""
+    return "json" if output_format == "json" and not tables else "events"
 
 
 class _Recorder:

@@ -12,6 +12,7 @@ from ..messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     LogicalMessage,
     Relation,
     RollbackPrepared,
@@ -61,6 +62,8 @@ class ConsoleHandler:
     def __call__(self, event: Event, /) -> None:
         """Write the text of ``event``."""
         match event:
+            case JSONLines():
+                self._stream.write(_shown(event.decode()))
             case Insert():
                 self._write("INSERT", _place(event.relation, event), data=event.new)
             case Update():

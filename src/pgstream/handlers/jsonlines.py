@@ -11,6 +11,7 @@ from ..messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     LogicalMessage,
     Relation,
     RollbackPrepared,
@@ -49,6 +50,8 @@ class JSONLinesHandler:
     def __call__(self, event: Event, /) -> None:
         """Write the line, or lines, of ``event``."""
         match event:
+            case JSONLines():
+                self._stream.write(event.decode())
             case Insert():
                 members, _ = encode_row(event.new, self._keys)
                 new = ",".join(members)

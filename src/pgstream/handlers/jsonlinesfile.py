@@ -13,7 +13,7 @@ from typing import Final
 
 from ..errors import HandlerError
 from ..lsn import LSN
-from ..messages import Begin, BeginPrepare, Event
+from ..messages import Begin, BeginPrepare, Event, JSONLines
 from .jsonlines import JSONLinesHandler
 
 _BLOCK: Final = 1 << 16
@@ -64,16 +64,12 @@ class JSONLinesFile:
 
     def __call__(self, event: Event, /) -> None:
         """Write the line, or lines, of ``event``."""
-        self._encode(event)
-        text = self._buffer.getvalue()
+        lines = event if isinstance(event, JSONLines) else self._lines_of(event)
         try:
             if isinstance(event, (Begin, BeginPrepare)):
                 self._begin(event.commit_lsn if isinstance(event, Begin) else event.prepare_lsn)
-            if not text:
+            if not lines:
                 return
-            self._buffer.seek(0)
-            self._buffer.truncate()
-            lines = text.encode()
             if self._first:
                 self._first = False
                 if self._size:
@@ -85,6 +81,13 @@ class JSONLinesFile:
                     self._write_unless_known(line)
         except OSError as error:
             raise self._failed("write to", error) from error
+
+    def _lines_of(self, event: Event) -> bytes:
+        self._encode(event)
+        text = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return text.encode()
 
     def flush(self) -> None:
         """Return when the disk has every line."""
