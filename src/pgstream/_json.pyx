@@ -146,6 +146,7 @@ cdef class Writer:
 cdef class Shape:
     """How the lines of a relation are written."""
 
+    cdef bint plain         # no two columns of the same name, of which a row would have one
     cdef bytes insert       # up to the LSN
     cdef bytes update
     cdef bytes delete
@@ -245,6 +246,7 @@ cdef Shape shape_of(JSONDecoder decoder, Plan plan):
     columns = relation.columns
     loaders = decoder._loaders
     table = f',"schema":{encode_str(relation.schema)},"table":{encode_str(relation.table)}'
+    shape.plain = len({column.name for column in columns}) == len(columns)
     shape.insert = f'{{"op":"insert"{table},"lsn":"'.encode()
     shape.update = f'{{"op":"update"{table},"lsn":"'.encode()
     shape.delete = f'{{"op":"delete"{table},"lsn":"'.encode()
@@ -360,6 +362,8 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
     if plan is None:
         return False
     shape = shape_of(decoder, plan)
+    if not shape.plain:
+        return False
     if decoder.head is None or decoder.last_commit_lsn is not decoder._commit_lsn \
             or decoder.last_xid is not decoder._xid:
         decoder.transaction()
