@@ -288,6 +288,19 @@ def test_the_position_is_stored_with_the_data(targets: Targets) -> None:
         assert handler.position() is None
 
 
+def test_the_position_follows_where_nothing_comes(targets: Targets) -> None:
+    with targets.open() as handler:
+        handler.advance(LSN(0x80))
+        feed(handler, inserted(0x100, "1"))
+        handler.advance(LSN(0x500))
+        feed(handler, inserted(0x600, "2")[:-1])
+        handler.advance(LSN(0x700))  # not in the middle of a transaction
+        assert handler.position() == LSN(0x500)
+    with targets.open() as handler:
+        assert handler.position() == LSN(0x500)
+    assert targets.ids() == [1]
+
+
 def test_what_is_stored_is_not_stored_again(targets: Targets) -> None:
     with targets.open() as handler:
         feed(handler, inserted(0x100, "1") + inserted(0x200, "2"))

@@ -23,6 +23,7 @@ from pgstream import (
     Commit,
     Event,
     Insert,
+    ServerError,
     SlotNotFound,
     SnapshotBegin,
     SnapshotEnd,
@@ -464,3 +465,29 @@ def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     report(PROGRESS)
     assert said == ["copying: 25%, 1,234,567 rows, 2.5 GB, 1 of 3 tables, 50:00 left"]
     assert replace(PROGRESS, fraction=0.0).eta is None
+
+
+def test_a_server_without_a_second_slot(server_pool: Any) -> None:
+    installation = server_pool.get(18).installation
+    with Server(installation, settings={"max_replication_slots": "2"}) as server:
+        database = Database(server, "postgres")
+        fill(database)
+        take = "SELECT pg_create_logical_replication_slot('taken', 'pgoutput')"
+        database.execute(take)
+        with pytest.raises(ServerError, match="needs two replication slots"):
+            follow(database)
+        database.execute("SELECT pg_drop_replication_slot('taken')")
+        told: list[str] = []
+
+        def notice(text: str) -> None:
+            told.append(text)
+            if "no replication slot left" in text:
+                database.execute("SELECT pg_drop_replication_slot('taken')")
+
+        with follow(database, notice=notice) as stream:
+            for event in stream:
+                if isinstance(event, SnapshotBegin):
+                    database.execute(take)
+                stream.ack()
+        assert sum("no replication slot left" in text for text in told) == 1
+        assert [name for name, *_ in slots(database)] == [slot(database)]

@@ -428,7 +428,7 @@ class Session:
         self.state = "streaming"
 
     def _keep(self, connector: Connector, initial: InitialCopy) -> Steps[None]:
-        yield from initial.keep()
+        yield from initial.keep(lambda: not self.stopped)
         assert self._anchor is not None
         self._anchor.hold(connector.system, initial.lsn)
         self.reading.positions.resume(initial.lsn)

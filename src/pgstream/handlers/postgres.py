@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 import psycopg
@@ -36,6 +37,7 @@ from ..messages import (
 Text = str | None
 Row = Mapping[str, Any]
 
+_MANY: Final = 20  # rows for one table in a row that are worth a COPY
 _ROWS: Final = 1000  # changes that are sent to the target in one transaction, about
 _CHARACTERS: Final = 16 * 2**20  # and their size
 
@@ -97,6 +99,7 @@ class _Change:
     label: str
     lsn: LSN
     one_row: bool = True
+    copy: str = ""  # for an INSERT: the COPY that does the same to many rows
 
 
 class PostgresHandler:
@@ -206,6 +209,12 @@ class PostgresHandler:
         if not self._spilled:
             self._store()
 
+    def advance(self, lsn: LSN) -> None:
+        """Store a position before which nothing is missing: what came was for other tables."""
+        if self._open is None and self._copying is None:
+            self._whole = max(lsn, self._whole or lsn)
+            self._store()
+
     def close(self) -> None:
         """Close the connection. What was not flushed is not stored, and comes again."""
         self._connection.close()
@@ -290,8 +299,9 @@ class PostgresHandler:
             return
         with self._failures(event.relation, event.lsn):
             target = self._target(event.relation)
+            copy = ""
             if isinstance(event, Insert):
-                statement, values = _insert(target, event.new)
+                statement, copy, values = _insert(target, event.new)
             elif isinstance(event, Delete):
                 statement, values = _delete(target, event.old)
             else:
@@ -299,7 +309,7 @@ class PostgresHandler:
         if not statement:
             return  # an UPDATE of nothing that the target could hold
         self._size += sum([len(value) for value in values if value is not None])
-        self._open.append(_Change(statement, values, target.label, event.lsn))
+        self._open.append(_Change(statement, values, target.label, event.lsn, copy=copy))
         if len(self._open) >= _ROWS or self._size >= _CHARACTERS:
             self._spill()
 
@@ -386,6 +396,29 @@ class PostgresHandler:
         self._whole = position
 
     def _run(self, changes: list[_Change]) -> None:
+        """Apply changes, in their order."""
+        waiting: list[_Change] = []
+        for copy, run in groupby(changes, lambda change: change.copy):
+            alike = list(run)
+            if not copy or len(alike) < _MANY:
+                waiting += alike
+                continue
+            self._send(waiting)
+            waiting = []
+            self._send_copy(copy, alike)
+        self._send(waiting)
+
+    def _send_copy(self, statement: str, changes: list[_Change]) -> None:
+        """Insert many rows into one table."""
+        try:
+            with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+                for change in changes:
+                    copy.write_row(change.values)
+        except psycopg.Error as error:
+            self._roll_back()
+            raise _refused(error, changes[0].label, changes[0].lsn) from None
+
+    def _send(self, changes: list[_Change]) -> None:
         """Send changes without waiting for the answer to each."""
         if not changes:
             return
@@ -463,13 +496,10 @@ class _Copying:
     def send_all(self) -> None:
         for target, rows in self._rows.values():
             if not target.columns:
-                statement = sql.SQL("INSERT INTO {} DEFAULT VALUES").format(target.name)
                 for _ in rows:
-                    self._connection.execute(statement)
+                    self._connection.execute(_default_row(target))
                 continue
-            statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-                target.name, sql.SQL(", ").join(map(sql.Identifier, target.columns))
-            )
+            statement = _copy(target, target.columns)
             with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
                 for row in rows:
                     copy.write_row(row)
@@ -518,19 +548,31 @@ def _texts(target: _Target, row: Row, names: Iterable[str]) -> tuple[Text, ...]:
     return tuple(values)
 
 
-def _insert(target: _Target, new: Row) -> tuple[str, tuple[Text, ...]]:
+def _insert(target: _Target, new: Row) -> tuple[str, str, tuple[Text, ...]]:
+    """The INSERT, the COPY that does the same, and the values."""
     names = tuple(name for name in target.columns if new[name] is not UNCHANGED)
+    if not names:
+        return _default_row(target).as_string(None), "", ()
     statement = target.statements.get(("INSERT", names))
+    copy = target.statements.get(("COPY", names), "")
     if statement is None:
-        made: sql.Composable = sql.SQL("INSERT INTO {} DEFAULT VALUES").format(target.name)
-        if names:
-            made = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
-                target.name,
-                sql.SQL(", ").join(map(sql.Identifier, names)),
-                _sql(", ".join(f"${number}" for number in range(1, len(names) + 1))),
-            )
-        statement = target.statements["INSERT", names] = made.as_string(None)
-    return statement, _texts(target, new, names)
+        listed = sql.SQL(", ").join(map(sql.Identifier, names))
+        values = _sql(", ".join(f"${number}" for number in range(1, len(names) + 1)))
+        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
+        statement = insert.format(target.name, listed, values).as_string(None)
+        copy = _copy(target, names).as_string(None)
+        target.statements["INSERT", names] = statement
+        target.statements["COPY", names] = copy
+    return statement, copy, _texts(target, new, names)
+
+
+def _copy(target: _Target, names: Iterable[str]) -> sql.Composed:
+    listed = sql.SQL(", ").join(map(sql.Identifier, names))
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(target.name, listed)
+
+
+def _default_row(target: _Target) -> sql.Composed:
+    return sql.SQL("INSERT INTO {} DEFAULT VALUES").format(target.name)
 
 
 def _delete(target: _Target, old: Row) -> tuple[str, tuple[Text, ...]]:

@@ -155,6 +155,12 @@ class SQLiteHandler:
         self._stored = self._whole
         self._changes = 0
 
+    def advance(self, lsn: LSN) -> None:
+        """Store a position before which nothing is missing: what came was for other tables."""
+        if self._open is None and not self._copying:
+            self._whole = max(lsn, self._whole or lsn)
+            self.flush()
+
     def close(self) -> None:
         """Close the file. What was not flushed is not stored, and comes again."""
         self._connection.close()

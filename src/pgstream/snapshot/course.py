@@ -14,13 +14,13 @@ from .. import faults, slots
 from ..config import Config
 from ..connector import Connector, replication_conninfo
 from ..creation import create_slot, starting_point
-from ..errors import ConnectionLost
+from ..errors import ConnectionLost, ServerError
 from ..lsn import LSN
 from ..messages import Event, SnapshotBegin, SnapshotEnd, SnapshotRow
 from ..reading import Reading
-from ..steps import TICK, Call, Deliver, Run, Steps
+from ..steps import TICK, Call, Deliver, Pause, Run, Steps
 from .copy import Batch, Copy
-from .slot import be_patient, make_permanent, temporary_name
+from .slot import be_patient, make_permanent, slots_left, temporary_name
 
 _PING_SECONDS: Final = 10.0  # between looks at whether the connection of the slot lives
 _PROGRESS_SECONDS: Final = 0.2  # between reports of progress, at least
@@ -64,9 +64,16 @@ class InitialCopy:
 
         Raises:
             psycopg.Error: what the server answered.
+            ServerError: if it could not make the slot permanent in the end.
         """
         pgconn = self._connector.pgconn
         yield Run(be_patient(pgconn), pgconn)
+        left: int = yield Run(slots_left(pgconn), pgconn)
+        if left < 2:
+            raise ServerError(
+                f"the copy needs two replication slots for a moment, the server has {left} left",
+                "drop a slot (pgstream slot list), or raise max_replication_slots and restart",
+            )
         command = slots.creation_command(
             pgconn.server_version, self._temporary, snapshot="export", temporary=True
         )
@@ -100,14 +107,26 @@ class InitialCopy:
         yield Deliver([[SnapshotEnd(self.lsn, self._rows)]])
         yield from self._acknowledgement()
 
-    def keep(self) -> Steps[None]:
+    def keep(self, patient: Callable[[], bool]) -> Steps[None]:
         """Make the slot permanent: from now on the copy is never repeated.
+
+        Args:
+            patient: Whether to go on waiting where the server has no slot left.
 
         Raises:
             ServerError: if the server refuses.
         """
-        pgconn, config = self._connector.pgconn, self._config
+        pgconn, config, told = self._connector.pgconn, self._config, False
         with faults.translated(config):
+            # Asked first: an error would drop the temporary slot, and all would be in vain.
+            while not (yield Run(slots_left(pgconn), pgconn)) and patient():
+                if not told:
+                    self._tell(
+                        "the copy is done, but the server has no replication slot left"
+                        " (max_replication_slots): drop one, and it goes on"
+                    )
+                    told = True
+                yield Pause(TICK)
             yield Run(
                 make_permanent(pgconn, self._temporary, config.slot, failover=config.failover),
                 pgconn,

@@ -30,6 +30,16 @@ def be_patient(pgconn: PGconn) -> PQGen[None]:
         yield from slots.execute(pgconn, "SET transaction_timeout = 0")
 
 
+def slots_left(pgconn: PGconn) -> PQGen[int]:
+    """How many more replication slots the server has room for."""
+    [(left,)] = yield from slots.query(
+        pgconn,
+        "SELECT current_setting('max_replication_slots')::int - count(*)"
+        " FROM pg_catalog.pg_replication_slots",
+    )
+    return int(left or 0)
+
+
 def make_permanent(pgconn: PGconn, temporary: str, slot: str, *, failover: bool) -> PQGen[None]:
     """Make a permanent slot at the position of a temporary one, which is dropped.
 
