@@ -34,7 +34,7 @@ test-all: ## the tests on every CPython from 3.11 up that is here
 		$$found || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; }
 
 faults: $(READY) ## each fault, many rounds (ten minutes); writes docs/faults.md
-	@PGSTREAM_FAULT_ROUNDS=$${PGSTREAM_FAULT_ROUNDS:-50} PGSTREAM_FAULT_REPORT=docs/faults.md \
+	@PGSTREAM_FAULT_ROUNDS=$${PGSTREAM_FAULT_ROUNDS:-60} PGSTREAM_FAULT_REPORT=docs/faults.md \
 		$(BIN)/python -m pytest tests/faults/test_scenarios.py -v -rA --capture=tee-sys $(ARGS)
 
 servers: $(READY) ## fetch PostgreSQL 14 to 18 for the tests, and start each once
