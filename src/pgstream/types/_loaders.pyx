@@ -35,6 +35,15 @@ cdef extern from *:
     static inline int pgstream_store(PyObject *member, PyObject *target, PyObject *value) {
         return Py_TYPE(member)->tp_descr_set(member, target, value);
     }
+    // The value of each lower-case hex digit, and 16 for every other byte.
+    static unsigned char pgstream_hex_value[256];
+    static void pgstream_fill_hex(void) {
+        int at;
+        for (at = 0; at < 256; at++)
+            pgstream_hex_value[at] = 16;
+        for (at = 0; at < 16; at++)
+            pgstream_hex_value[(unsigned char)"0123456789abcdef"[at]] = (unsigned char)at;
+    }
     // An instance of such a class, its members not set yet.
     static inline PyObject *pgstream_blank(PyObject *type) {
         return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
@@ -42,8 +51,11 @@ cdef extern from *:
     """
     int pgstream_store(object member, object target, object value) except -1
     object pgstream_blank(object type)
+    const unsigned char *HEX_VALUE "pgstream_hex_value"
+    void fill_hex "pgstream_fill_hex"()
 
 import_datetime()
+fill_hex()
 
 cdef object _UTC = UTC
 # Decimal(text) without its argument parsing: a context without bounds rounds nothing.
@@ -331,22 +343,20 @@ cdef object make_uuid(const unsigned char *data):
 
 cdef object uuid_text(Loader loader, const unsigned char *data, Py_ssize_t size):
     cdef unsigned char raw[16]
-    cdef int index, digit, digits = 0
-    if size != 36:
+    cdef unsigned char high, low, wrong = 0
+    cdef const unsigned char *at = data
+    cdef int index
+    if size != 36 or data[8] != c"-" or data[13] != c"-" or data[18] != c"-" or data[23] != c"-":
         raise ValueError("not a UUID")
-    for index in range(36):
-        if index == 8 or index == 13 or index == 18 or index == 23:
-            if data[index] != c"-":
-                raise ValueError("not a UUID")
-            continue
-        digit = hex_digit(data[index])
-        if digit < 0 or c"A" <= data[index] <= c"F":
-            raise ValueError("not a UUID")
-        if digits & 1:
-            raw[digits >> 1] |= <unsigned char>digit
-        else:
-            raw[digits >> 1] = <unsigned char>(digit << 4)
-        digits += 1
+    for index in range(16):
+        if index == 4 or index == 6 or index == 8 or index == 10:
+            at += 1
+        high, low = HEX_VALUE[at[0]], HEX_VALUE[at[1]]
+        wrong |= high | low
+        raw[index] = <unsigned char>(high << 4) | low
+        at += 2
+    if wrong & 16:
+        raise ValueError("not a UUID")
     return make_uuid(raw)
 
 
@@ -439,14 +449,10 @@ cdef object datetime_from(int64_t us, object zone):
                         time.hour, time.minute, time.second, time.microsecond, zone)
 
 
-cdef inline int digits(const unsigned char *data, int count) noexcept:
-    """The number that ``count`` digits make; -1 if one of them is none."""
-    cdef int index, value = 0
-    for index in range(count):
-        if data[index] < c"0" or data[index] > c"9":
-            return -1
-        value = value * 10 + (data[index] - c"0")
-    return value
+cdef inline int two_digits(const unsigned char *data) noexcept:
+    """The number that two digits make; less than -99 if one of them is none."""
+    cdef unsigned int tens = data[0] - <unsigned int>c"0", ones = data[1] - <unsigned int>c"0"
+    return <int>(10 * tens + ones) if tens <= 9 and ones <= 9 else -10000
 
 
 cdef bint parse_date(const unsigned char *data, Date *date) noexcept:
@@ -454,9 +460,9 @@ cdef bint parse_date(const unsigned char *data, Date *date) noexcept:
     cdef int last
     if data[4] != c"-" or data[7] != c"-":
         return False
-    date.year = digits(data, 4)
-    date.month = digits(data + 5, 2)
-    date.day = digits(data + 8, 2)
+    date.year = 100 * two_digits(data) + two_digits(data + 2)
+    date.month = two_digits(data + 5)
+    date.day = two_digits(data + 8)
     if date.year < 1 or date.month < 1 or date.month > 12 or date.day < 1:
         return False
     if date.month == 2:
@@ -474,9 +480,9 @@ cdef Py_ssize_t parse_time(const unsigned char *data, Py_ssize_t size, Time *tim
     cdef int place = 100000
     if size < 8 or data[2] != c":" or data[5] != c":":
         return 0
-    time.hour = digits(data, 2)
-    time.minute = digits(data + 3, 2)
-    time.second = digits(data + 6, 2)
+    time.hour = two_digits(data)
+    time.minute = two_digits(data + 3)
+    time.second = two_digits(data + 6)
     time.microsecond = 0
     if not (0 <= time.hour <= 23 and 0 <= time.minute <= 59 and 0 <= time.second <= 59):
         return 0
@@ -576,15 +582,15 @@ cdef bint parse_offset(const unsigned char *data, Py_ssize_t size, int *seconds)
         return False
     if data[0] != c"+" and data[0] != c"-":
         return False
-    hour = digits(data + 1, 2)
+    hour = two_digits(data + 1)
     if size > 3:
         if data[3] != c":":
             return False
-        minute = digits(data + 4, 2)
+        minute = two_digits(data + 4)
     if size > 6:
         if data[6] != c":":
             return False
-        second = digits(data + 7, 2)
+        second = two_digits(data + 7)
     if not (0 <= hour <= 19 and 0 <= minute <= 59 and 0 <= second <= 59):
         return False
     seconds[0] = hour * 3600 + minute * 60 + second
