@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from results import Rate
 from peers import handwritten
 from pytest_benchmark.fixture import BenchmarkFixture
+from results import Rate
 
 from pgstream import Delete, Insert, Update, _decode, _decode_py
 

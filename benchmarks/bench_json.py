@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 import orjson
 import pytest
-from results import Rate
 from peers import handwritten_json
 from pytest_benchmark.fixture import BenchmarkFixture
+from results import Rate
 
 from pgstream import _decode, _decode_py, _json, _json_py
 from pgstream.handlers import JSONLinesHandler
