@@ -1,10 +1,10 @@
 """A guard that does not depend on the machine: instructions for each message, counted by callgrind.
 
 ``python benchmarks/instructions.py`` runs our decoders over the first messages of the recorded
-streams under valgrind, with two numbers of passes: the difference is what the messages cost,
-without the start of the interpreter. It fails if a count is above its bound in
-``instructions.json`` by more than the margin, and says so if one is so far below it that the
-bound should come down. ``--update`` writes what was counted as the new bounds.
+streams under valgrind, each once, and once more with two more passes of one of them: the
+difference is what its messages cost, without the start of the interpreter. It fails if a count
+is above its bound in ``instructions.json`` by more than the margin. ``--update`` writes what was
+counted as the new bounds.
 
 The counts depend on the build of CPython, hence a bound for each minor version, and none where
 none is written down.
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from typing import Any
 BOUNDS = Path(__file__).with_name("instructions.json")
 MARGIN = 0.10
 MESSAGES = 3000
-PASSES = (1, 3)
+EXTRA = 2  # passes
 COLLECTED = re.compile(r"Collected : (\d+)")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -43,8 +44,8 @@ CASES = {
 }
 
 
-def child(way: str, passes: int, path: str) -> None:
-    """What runs under valgrind."""
+def child(counted: str, folder: str) -> None:
+    """What runs under valgrind: each case once, and one of them twice more."""
     from pgstream import _decode, _json
 
     makers: dict[str, Callable[[], Any]] = {
@@ -52,32 +53,30 @@ def child(way: str, passes: int, path: str) -> None:
         "text": lambda: _decode.Decoder(values="text"),
         "json": _json.JSONDecoder,
     }
-    with open(path, "rb") as file:
-        payloads = pickle.load(file)
-    for _ in range(passes):
-        decode_run, at = makers[way]().decode_run, 0
-        while at < len(payloads):
-            _, at, _ = decode_run(payloads, at)
+    for name, (stream, way) in CASES.items():
+        with open(Path(folder) / stream, "rb") as file:
+            payloads = pickle.load(file)
+        for _ in range(1 + EXTRA * (name == counted)):
+            decode_run, at = makers[way]().decode_run, 0
+            while at < len(payloads):
+                _, at, _ = decode_run(payloads, at)
 
 
-def count(way: str, path: Path) -> float:
-    """Instructions for each message."""
-    found = []
-    for passes in PASSES:
-        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        command += [sys.executable, __file__, "--child", way, str(passes), str(path)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONHASHSEED": "0", "PGSTREAM_IMPL": "cython"},
-        )
-        said = COLLECTED.search(done.stderr)
-        if done.returncode or said is None:
-            raise SystemExit(f"valgrind failed ({done.returncode}):\n{done.stderr[-2000:]}")
-        found.append(int(said[1]))
-    return (found[1] - found[0]) / (PASSES[1] - PASSES[0]) / MESSAGES
+def total(counted: str, folder: str) -> int:
+    """The instructions of a whole process that counts one of the cases, or none."""
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    command += [sys.executable, __file__, "--child", counted, folder]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONHASHSEED": "0", "PGSTREAM_IMPL": "cython"},
+    )
+    said = COLLECTED.search(done.stderr)
+    if done.returncode or said is None:
+        raise SystemExit(f"valgrind failed ({done.returncode}):\n{done.stderr[-2000:]}")
+    return int(said[1])
 
 
 def main() -> int:
@@ -85,10 +84,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--update", action="store_true", help="write the bounds anew")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     task = parser.parse_args()
     if task.child:
-        child(task.child[0], int(task.child[1]), task.child[2])
+        child(*task.child)
         return 0
     if shutil.which("valgrind") is None:
         print("valgrind is not installed (on Debian: apt-get install valgrind)", file=sys.stderr)
@@ -96,15 +95,19 @@ def main() -> int:
     import corpora
     import results
 
-    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, (stream, way) in CASES.items():
-            path = Path(folder) / "payloads"
+        for stream in {stream for stream, _ in CASES.values()}:
             payloads = list(islice(corpora.read_capture(corpora.capture(stream)), MESSAGES))
             assert len(payloads) == MESSAGES
-            path.write_bytes(pickle.dumps(payloads))
-            found[name] = count(way, path)
-            results.say(f"{name}: {found[name]:,.0f}")
+            (Path(folder) / stream).write_bytes(pickle.dumps(payloads))
+        results.say("counting; a minute or two ...")
+        # Counts do not depend on what else the machine does, so they may run side by side.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            totals = list(pool.map(lambda name: total(name, folder), ["none", *CASES]))
+    found = {
+        name: (with_more - totals[0]) / EXTRA / MESSAGES
+        for name, with_more in zip(CASES, totals[1:], strict=True)
+    }
     bounds = json.loads(BOUNDS.read_text()) if BOUNDS.exists() else {}
     if task.update:
         bounds[VERSION] = {name: round(value) for name, value in found.items()}
