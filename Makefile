@@ -11,7 +11,7 @@ BUILT_FROM := pyproject.toml setup.py $(shell find src \
 	-name '*.pyx' -o -name '*.pxd' -o -name messages.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all servers lint format bench bench-report bench-peers \
+.PHONY: help demo test test-all faults servers lint format bench bench-report bench-peers \
 	instructions clean
 
 help: ## show this list
@@ -33,6 +33,10 @@ test-all: ## the tests on every CPython from 3.11 up that is here
 				ARGS='$(ARGS)' </dev/null || exit 1; \
 		done; \
 		$$found || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; }
+
+faults: $(READY) ## each fault, many rounds (ten minutes); writes docs/faults.md
+	@PGSTREAM_FAULT_ROUNDS=$${PGSTREAM_FAULT_ROUNDS:-60} PGSTREAM_FAULT_REPORT=docs/faults.md \
+		$(BIN)/python -m pytest tests/faults/test_scenarios.py -v -rA --capture=tee-sys $(ARGS)
 
 servers: $(READY) ## fetch PostgreSQL 14 to 18 for the tests, and start each once
 	@$(BIN)/python tests/servers.py

@@ -10,7 +10,6 @@ the parent measures the whole process besides.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import resource
 import select
@@ -107,13 +106,14 @@ def handler(task: argparse.Namespace) -> int:
 
 
 def json_lines(task: argparse.Namespace) -> int:
-    """Whole lines as bytes, written to a file; the parent counts the lines."""
-    if "changes" not in inspect.signature(pgstream.connect).parameters:
-        raise SystemExit("this pgstream has no connect(changes='json')")
+    """Whole lines as bytes, written to a file and acknowledged with each commit."""
     with open(task.output, "wb") as file, connect(task, changes="json") as stream:
-        for batch in stream.batches(10_000):
-            file.writelines(item for item in batch if type(item) is bytes)
-            stream.ack()
+        for item in stream:
+            if isinstance(item, bytes):
+                file.write(item)
+            elif type(item) is pgstream.Commit:
+                file.flush()
+                stream.ack()
     return -1
 
 

@@ -21,6 +21,7 @@ class _Direction:
 
     source: socket.socket
     target: socket.socket
+    from_server: bool
     waiting: deque[tuple[float, bytes]] = field(default_factory=deque)
     size: int = 0
     ended: bool = False  # the source has sent its last byte
@@ -156,7 +157,7 @@ class Proxy:
             socket_.setblocking(False)
             socket_.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for source, target in ((client, server), (server, client)):
-            direction = _Direction(source, target)
+            direction = _Direction(source, target, from_server=source is server)
             self._directions.append(direction)
             selector.register(source, selectors.EVENT_READ, direction)
 
@@ -209,7 +210,7 @@ class Proxy:
             if self.throttle is not None:
                 direction.free_at = now + sent / self.throttle
             direction.size -= sent
-            if direction.target.getpeername()[1] != self._server[1]:
+            if direction.from_server:
                 self.passed += sent
             if sent == len(data):
                 direction.waiting.popleft()
@@ -235,7 +236,7 @@ class Proxy:
             self._directions.remove(direction)
             with contextlib.suppress(KeyError, ValueError):
                 selector.unregister(direction.source)
-            if direction.source.getpeername()[1] == self._server[1]:
+            if direction.from_server:
                 self._orphans.append(direction.source)
             else:
                 direction.source.close()

@@ -195,8 +195,7 @@ def test_output_is_added_to_a_file(shop: CommandLine, database: Database) -> Non
         database.execute(f"INSERT INTO items VALUES ({number})")
         done = shop("run", "--format", "json", "--until-now", "--output", "events.jsonl")
         assert done.stdout == ""
-    torn, *lines = file.read_text().splitlines()
-    assert torn == '{"op":"ins'
+    lines = file.read_text().splitlines()  # what a crash had cut short is cut off
     assert [json.loads(line)["new"]["id"] for line in lines] == [1, 2]
 
 

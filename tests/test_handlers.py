@@ -32,6 +32,9 @@ from pgstream.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotRow,
     Truncate,
     Update,
 )
@@ -71,7 +74,10 @@ BRACKETS: list[Event] = [
     Origin("elsewhere", LSN(1)),
     BeginPrepare(733, "g", LSN(1), LSN(2), NOON),
     Prepare(733, "g", LSN(1), LSN(2), NOON),
+    SnapshotBegin(LSN(1), (USERS,)),
+    SnapshotEnd(LSN(1), 1),
 ]
+SNAPSHOT_ROW = SnapshotRow(USERS, {"id": 1, "name": "Mujib", "bio": None}, LSN("0/16C75410"), 7)
 
 Shown = Callable[..., str]
 
@@ -234,6 +240,13 @@ def test_json_prepared() -> None:
     )
 
 
+def test_json_row_of_a_snapshot() -> None:
+    assert json_lines(SNAPSHOT_ROW) == (
+        '{"op":"snapshot","schema":"public","table":"users","lsn":"0/16C75410","ordinal":7,'
+        '"new":{"id":1,"name":"Mujib","bio":null}}\n'
+    )
+
+
 @pytest.mark.parametrize("show", [json_lines, console])
 def test_brackets_show_nothing(show: Shown) -> None:
     assert show(*BRACKETS) == ""
@@ -278,6 +291,13 @@ def test_json_names_that_need_escapes() -> None:
 def test_console_insert() -> None:
     assert console(INSERT) == (
         "[INSERT] table=public.users lsn=0/16C75410\n"
+        'data={\n  "id": 1,\n  "name": "Mujib",\n  "bio": null\n}\n'
+    )
+
+
+def test_console_row_of_a_snapshot() -> None:
+    assert console(SNAPSHOT_ROW) == (
+        "[SNAPSHOT] table=public.users lsn=0/16C75410\n"
         'data={\n  "id": 1,\n  "name": "Mujib",\n  "bio": null\n}\n'
     )
 

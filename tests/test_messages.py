@@ -33,6 +33,9 @@ from pgstream.messages import (
     Prepare,
     Relation,
     RollbackPrepared,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotRow,
     StreamAbort,
     StreamCommit,
     StreamPrepare,
@@ -73,6 +76,9 @@ SAMPLES: tuple[Any, ...] = (
     CommitPrepared(736, "gid 1", LSN(0x200), LSN(0x230), TIME),
     RollbackPrepared(736, "gid 1", LSN(0x230), LSN(0x300), TIME, LATER),
     StreamPrepare(737, "gid 2", LSN(0x200), LSN(0x230), TIME),
+    SnapshotBegin(LSN(0x400), (RELATION,)),
+    SnapshotRow(RELATION, {"id": 1, "bio": None}, LSN(0x400), 0),
+    SnapshotEnd(LSN(0x400), 1),
     Keepalive(LSN(0x400), TIME, True),
 )
 
@@ -81,7 +87,7 @@ each = pytest.mark.parametrize("sample", SAMPLES, ids=ids)
 
 
 def _hashable(sample: Any) -> bool:
-    return not isinstance(sample, (Insert, Update, Delete))
+    return not isinstance(sample, (Insert, Update, Delete, SnapshotRow))
 
 
 def test_every_class_has_a_sample() -> None:

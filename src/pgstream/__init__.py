@@ -6,6 +6,7 @@ from .errors import (
     ConfigError,
     ConnectionFailed,
     ConnectionLost,
+    HandlerError,
     PgstreamError,
     ProtocolError,
     PublicationNotFound,
@@ -27,6 +28,7 @@ from .messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     Keepalive,
     LogicalMessage,
     Message,
@@ -35,6 +37,9 @@ from .messages import (
     Relation,
     RollbackPrepared,
     RowEvent,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotRow,
     StreamAbort,
     StreamCommit,
     StreamPrepare,
@@ -46,6 +51,7 @@ from .messages import (
 )
 from .positions import Positions, Status
 from .rows import dict_row, tuple_row
+from .snapshot import SnapshotProgress
 from .stream import AsyncStream, Stream, connect, connect_async, read_payloads
 from .types import Catalog, Interval, TypeInfo
 
@@ -68,8 +74,10 @@ __all__ = [
     "Decoder",
     "Delete",
     "Event",
+    "HandlerError",
     "Insert",
     "Interval",
+    "JSONLines",
     "Keepalive",
     "LogicalMessage",
     "Message",
@@ -88,6 +96,10 @@ __all__ = [
     "SlotLost",
     "SlotMismatch",
     "SlotNotFound",
+    "SnapshotBegin",
+    "SnapshotEnd",
+    "SnapshotProgress",
+    "SnapshotRow",
     "Status",
     "Stream",
     "StreamAbort",

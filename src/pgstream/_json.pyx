@@ -27,8 +27,7 @@ import io
 from .errors import ProtocolError
 from .handlers.encoding import encode_str, encode_time, encode_value
 from .handlers.jsonlines import JSONLinesHandler
-from .handlers.selection import selected
-from .messages import Delete, Insert, Origin, Truncate, Type, Update
+from .messages import Delete, Insert, JSONLines, Origin, Truncate, Type, Update
 from .types import JSONText, numbers, datetimes, strings
 from .types.arrays import COMMA, MAX_DIMENSIONS, ArrayBinary, ArrayText
 from .types.documents import JsonbLoader, JsonLoader
@@ -147,7 +146,7 @@ cdef class Writer:
 cdef class Shape:
     """How the lines of a relation are written."""
 
-    cdef bint kept          # not left out by the choice of tables
+    cdef bint plain         # no two columns of the same name, of which a row would have one
     cdef bytes insert       # up to the LSN
     cdef bytes update
     cdef bytes delete
@@ -164,29 +163,26 @@ cdef class JSONDecoder(Decoder):
     json and jsonb as they stand.
 
     Args:
-        tables: The schema and name of each table whose changes are kept; all if empty.
         settings: The decoder's own: ``values``, ``numeric``, ``catalog``.
     """
 
     cdef Output out
     cdef object text
     cdef object write
-    cdef object tables
     cdef object last_commit_lsn  # of the transaction that these are for:
     cdef object last_xid
     cdef bytes head              # what stands between the LSN and the ordinal,
     cdef bytes tail              # and between the ordinal and the rows
 
-    def __init__(self, *, tables=(), **settings):
+    def __init__(self, **settings):
         Decoder.__init__(self, json_loads=JSONText, **settings)
         self.out = Output()
         self.text = io.StringIO()
         self.write = JSONLinesHandler(self.text)
-        self.tables = frozenset(tables)
         self.head = None
 
     def decode_run(self, payloads, Py_ssize_t start=0):
-        """As :meth:`Decoder.decode_run`, with the changes as lines: one ``bytes``, or none."""
+        """As :meth:`Decoder.decode_run`, with the changes as one JSONLines, or none."""
         cdef Py_ssize_t at = start, count = len(payloads), mark
         while at < count:
             payload = payloads[at]
@@ -213,14 +209,13 @@ cdef class JSONDecoder(Decoder):
         cdef Output out = self.out
         if not out.used:
             return []
-        found = PyBytes_FromStringAndSize(out.data, out.used)
+        found = JSONLines(PyBytes_FromStringAndSize(out.data, out.used))
         out.used = 0
         return [found]
 
     cdef int write_event(self, event) except -1:
         """The other way: through the event, and the handler of events."""
-        for kept in selected(event, self.tables):
-            self.write(kept)
+        self.write(event)
         self.out.put_bytes((<str>self.text.getvalue()).encode())
         self.text.seek(0)
         self.text.truncate()
@@ -251,7 +246,7 @@ cdef Shape shape_of(JSONDecoder decoder, Plan plan):
     columns = relation.columns
     loaders = decoder._loaders
     table = f',"schema":{encode_str(relation.schema)},"table":{encode_str(relation.table)}'
-    shape.kept = not decoder.tables or (relation.schema, relation.table) in decoder.tables
+    shape.plain = len({column.name for column in columns}) == len(columns)
     shape.insert = f'{{"op":"insert"{table},"lsn":"'.encode()
     shape.update = f'{{"op":"update"{table},"lsn":"'.encode()
     shape.delete = f'{{"op":"delete"{table},"lsn":"'.encode()
@@ -356,7 +351,7 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
     cdef Plan plan
     cdef Shape shape
     cdef unsigned char kind
-    cdef Py_ssize_t mark = out.used, unchanged = 0, missing = 0
+    cdef Py_ssize_t unchanged = 0, missing = 0
     cdef bint has_old = False
     if size < HEADER + 6 or data[0] != c"w" or decoder._block is not None:
         return False
@@ -367,6 +362,8 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
     if plan is None:
         return False
     shape = shape_of(decoder, plan)
+    if not shape.plain:
+        return False
     if decoder.head is None or decoder.last_commit_lsn is not decoder._commit_lsn \
             or decoder.last_xid is not decoder._xid:
         decoder.transaction()
@@ -402,8 +399,6 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
         return False
     out.put(b"}\n", 2)
     decoder._ordinal += 1
-    if not shape.kept:
-        out.used = mark
     return True
 
 

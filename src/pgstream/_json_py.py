@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ._decode_py import CHANGES, Decoder
 from .errors import ProtocolError
 from .handlers.jsonlines import JSONLinesHandler
-from .handlers.selection import selected
-from .messages import Keepalive, Message, Payload, Type
+from .messages import Change, JSONLines, Keepalive, Message, Payload, Type
 from .types import JSONText
 
 
@@ -21,20 +20,18 @@ class JSONDecoder(Decoder):
     json and jsonb as they stand.
 
     Args:
-        tables: The schema and name of each table whose changes are kept; all if empty.
         settings: The decoder's own: ``values``, ``numeric``, ``catalog``.
     """
 
-    def __init__(self, *, tables: Collection[tuple[str, str]] = (), **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(json_loads=JSONText, **settings)
         self._text = io.StringIO()
         self._write = JSONLinesHandler(self._text)
-        self._tables = frozenset(tables)
 
-    def decode_run(  # type: ignore[override]  # bytes where the other has changes
+    def decode_run(
         self, payloads: Sequence[Payload], start: int = 0
-    ) -> tuple[list[bytes], int, Message | Keepalive | ProtocolError | None]:
-        """As :meth:`Decoder.decode_run`, with the changes as lines: one ``bytes``, or none."""
+    ) -> tuple[list[Change], int, Message | Keepalive | ProtocolError | None]:
+        """As :meth:`Decoder.decode_run`, with the changes as one JSONLines, or none."""
         at = start
         while at < len(payloads):
             try:
@@ -43,14 +40,13 @@ class JSONDecoder(Decoder):
                 return self._lines(), at + 1, error
             at += 1
             if type(message) in CHANGES:
-                for event in selected(message, self._tables):  # type: ignore[arg-type]
-                    self._write(event)
+                self._write(message)  # type: ignore[arg-type]
             elif message is not None and type(message) is not Type:
                 return self._lines(), at, message
         return self._lines(), at, None
 
-    def _lines(self) -> list[bytes]:
+    def _lines(self) -> list[Change]:
         lines = self._text.getvalue()
         self._text.seek(0)
         self._text.truncate()
-        return [lines.encode()] if lines else []
+        return [JSONLines(lines.encode())] if lines else []

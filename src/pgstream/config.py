@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 import dotenv
@@ -22,13 +22,18 @@ from .messages import Payload
 from .rows import RowFactory, dict_row
 from .types import Numeric
 
+if TYPE_CHECKING:
+    from .snapshot import SnapshotProgress
+
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
 Values: TypeAlias = Literal["typed", "text"]
+Changes: TypeAlias = Literal["events", "json"]
 Table: TypeAlias = tuple[str, str]
 """The schema and the name of a table."""
 
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
 _NAME_LIMIT: Final = 63
+_MOST_JOBS: Final = 64
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
 _PORT: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
 _PART: Final = r'"(?:[^"]|"")+"|[^".,\s]+'
@@ -63,7 +68,11 @@ class Config:
     handler_timeout: float | None = 3600.0
     silence_timeout: float | None = 300.0
     state_file: str | os.PathLike[str] | None = None
+    snapshot: bool = False
+    snapshot_jobs: int = 2
+    progress: Callable[[SnapshotProgress], object] | None = None
     memory_limit: int = 64 * 2**20
+    changes: Changes = "events"
     row_factory: RowFactory = dict_row
     values: Values = "typed"
     json_loads: Callable[[str], Any] = json.loads
@@ -100,6 +109,9 @@ class Config:
             check_publication(name)
         _one_of("streaming", self.streaming, get_args(Streaming))
         _one_of("values", self.values, get_args(Values))
+        _one_of("changes", self.changes, get_args(Changes))
+        if self.changes == "json" and self.row_factory is not dict_row:
+            raise ConfigError("changes as JSON have no row_factory", "leave out one of the two")
         if self.binary and self.values == "text":
             raise ConfigError(
                 "values as text cannot be made from the binary transfer",
@@ -125,6 +137,10 @@ class Config:
                 raise ConfigError(
                     f"{name} is {seconds}", "give a number of seconds above 0, or None for no limit"
                 )
+        if not 1 <= self.snapshot_jobs <= _MOST_JOBS:
+            raise ConfigError(
+                f"snapshot_jobs is {self.snapshot_jobs}", f"give a number from 1 to {_MOST_JOBS}"
+            )
         if self.memory_limit < 0:
             raise ConfigError(f"memory_limit is {self.memory_limit}", "give a number of bytes")
 

@@ -418,6 +418,11 @@ class Connector:
             self._left = True
             self.pgconn.finish()
 
+    def idle(self) -> PQGen[None]:
+        """Wait for one tick of the waiter, before the stream is started."""
+        if (yield Wait.R):
+            self.pgconn.consume_input()
+
     def _pause(self, seconds: float) -> PQGen[None]:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

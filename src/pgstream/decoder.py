@@ -19,15 +19,18 @@ if _wanted not in ("", "cython", "python"):
 
 if TYPE_CHECKING:
     from ._decode import Decoder
+    from ._json import JSONDecoder
 
     __impl__: str
 elif _wanted == "python":
     from ._decode_py import Decoder
+    from ._json_py import JSONDecoder
 
     __impl__ = "python"
 else:
     try:
         from ._decode import Decoder
+        from ._json import JSONDecoder
 
         __impl__ = "cython"
     except ImportError as error:
@@ -40,7 +43,8 @@ else:
         if error.name != f"{__package__}._decode" or not isinstance(error, ModuleNotFoundError):
             raise
         from ._decode_py import Decoder
+        from ._json_py import JSONDecoder
 
         __impl__ = "python"
 
-__all__ = ["Decoder", "__impl__"]
+__all__ = ["Decoder", "JSONDecoder", "__impl__"]

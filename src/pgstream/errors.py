@@ -58,6 +58,10 @@ class CaptureError(PgstreamError):
     """A capture file that cannot be read or written."""
 
 
+class HandlerError(PgstreamError):
+    """A handler of this package cannot store what it was given."""
+
+
 class ServerError(PgstreamError):
     """The server refused, or its set-up does not allow what was asked for.
 

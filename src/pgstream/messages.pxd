@@ -144,6 +144,20 @@ cdef class StreamPrepare:
     cdef readonly object end_lsn
     cdef readonly object prepare_time
 
+cdef class SnapshotBegin:
+    cdef readonly object lsn
+    cdef readonly object relations
+
+cdef class SnapshotRow:
+    cdef readonly object relation
+    cdef readonly object new
+    cdef readonly object lsn
+    cdef readonly object ordinal
+
+cdef class SnapshotEnd:
+    cdef readonly object lsn
+    cdef readonly object rows
+
 cdef class Keepalive:
     cdef readonly object end_lsn
     cdef readonly object send_time

@@ -316,6 +316,39 @@ class StreamPrepare:
 
 
 @dataclass(frozen=True)
+class SnapshotBegin:
+    """A copy of all published tables follows, as they stood at ``lsn``.
+
+    It comes again, with another ``lsn``, where a copy was cut short and starts over:
+    what came of the one before is void.
+    """
+
+    lsn: LSN
+    relations: tuple[Relation, ...]
+
+
+@dataclass(frozen=True)
+class SnapshotRow:
+    """A row of the copy. ``(lsn, ordinal)`` is its key; rows of different tables mix.
+
+    ``lsn`` is that of the SnapshotBegin, the same for all rows.
+    """
+
+    relation: Relation
+    new: Any
+    lsn: LSN
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class SnapshotEnd:
+    """The copy is whole: ``rows`` rows. The stream goes on with what committed after ``lsn``."""
+
+    lsn: LSN
+    rows: int
+
+
+@dataclass(frozen=True)
 class Keepalive:
     """``k``: the server has read its WAL up to ``end_lsn``.
 
@@ -327,13 +360,23 @@ class Keepalive:
     reply_requested: bool
 
 
+class JSONLines(bytes):
+    """Changes as JSON Lines, in UTF-8: one line or many, all of them whole.
+
+    They stand between a Begin and a Commit in place of the changes, where these were asked
+    for as JSON.
+    """
+
+    __slots__ = ()
+
+
 Payload: TypeAlias = bytes | bytearray | memoryview
 """The payload of one CopyData message, as any contiguous buffer."""
 
 RowEvent: TypeAlias = Insert | Update | Delete
 """A change of one row."""
 
-Change: TypeAlias = Insert | Update | Delete | Truncate | Origin
+Change: TypeAlias = Insert | Update | Delete | Truncate | Origin | JSONLines
 """What may stand between the brackets of a transaction and changes no position."""
 
 Event: TypeAlias = (
@@ -349,8 +392,13 @@ Event: TypeAlias = (
     | Prepare
     | CommitPrepared
     | RollbackPrepared
+    | SnapshotBegin
+    | SnapshotRow
+    | SnapshotEnd
+    | JSONLines
 )
-"""What a stream yields: committed (or prepared) changes and their brackets."""
+"""What a stream yields: committed (or prepared) changes and their brackets; before them,
+where a snapshot was asked for, its rows."""
 
 Message: TypeAlias = (
     Event | Relation | Type | StreamStart | StreamStop | StreamCommit | StreamAbort | StreamPrepare

@@ -21,16 +21,19 @@ from .messages import (
     LogicalMessage,
     Prepare,
     RollbackPrepared,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotRow,
 )
 
 BOUNDARIES: Final = frozenset({Commit, Prepare, CommitPrepared, RollbackPrepared})
 """The events after which everything so far is whole; their ``end_lsn`` may be confirmed."""
 
-NOTED: Final = BOUNDARIES | {Begin, BeginPrepare, LogicalMessage}
+NOTED: Final = BOUNDARIES | {Begin, BeginPrepare, LogicalMessage, SnapshotEnd}
 """The events that change a position; all others may be passed by."""
 
 
-State: TypeAlias = Literal["starting", "streaming", "reconnecting", "closed"]
+State: TypeAlias = Literal["starting", "copying", "streaming", "reconnecting", "closed"]
 
 _FLIGHTS: Final = 4096  # transactions in flight that are told apart
 
@@ -40,7 +43,7 @@ class Status:
     """How a stream stands, as :meth:`pgstream.Stream.status` saw it.
 
     Attributes:
-        state: ``"starting"`` before the first connection, ``"streaming"``,
+        state: ``"starting"`` before the first connection, ``"copying"``, ``"streaming"``,
             ``"reconnecting"`` or ``"closed"``.
         received: What was read from the connection, at least up to here.
         handled: The end of the last transaction that was acknowledged with all before it.
@@ -64,11 +67,14 @@ class Status:
     reconnects: int
 
 
+_WHOLE: Final = BOUNDARIES | {SnapshotBegin, SnapshotRow, SnapshotEnd}
+
+
 def is_whole(event: Event) -> bool:
     """Whether no transaction is open after this event."""
     if isinstance(event, LogicalMessage):
         return not event.transactional
-    return type(event) in BOUNDARIES
+    return type(event) in _WHOLE
 
 
 class Positions:
@@ -83,6 +89,7 @@ class Positions:
         events: How many events were received.
         follows_idle: Whether ``handled`` follows ``idle``. Not where a sink keeps the
             position itself, and has to be told of it first.
+        copied: Whether an initial copy was handed out whole, and acknowledged.
     """
 
     def __init__(self) -> None:
@@ -93,6 +100,8 @@ class Positions:
         self.idle = LSN(0)
         self.events = 0
         self.follows_idle = True
+        self.copied = False
+        self._copy_delivered = False  # all of an initial copy was handed out
         self._whole = LSN(0)  # the end of the last transaction received whole
         self._delivered = LSN(0)  # the same, of those handed out
         self._open = False  # inside a transaction
@@ -134,7 +143,11 @@ class Positions:
     @property
     def unacknowledged(self) -> bool:
         """Whether anything that was handed out could be acknowledged now."""
-        return self._delivered > self.handled or self._loose_delivered > 0
+        return (
+            self._delivered > self.handled
+            or self._loose_delivered > 0
+            or (self._copy_delivered and not self.copied)
+        )
 
     def resume(self, position: LSN) -> None:
         """Begin where the slot stands: what lies before is handled, and the server knows."""
@@ -154,6 +167,7 @@ class Positions:
         self._commit_time = None
         self._whole = max(self.handled, self._delivered)
         self._loose = self._loose_delivered = 0
+        self._copy_delivered = self.copied = False
         self._flights.clear()
         self._events_handled = self.events
 
@@ -183,12 +197,15 @@ class Positions:
             self._delivered = max(self._delivered, event.end_lsn)
         elif isinstance(event, LogicalMessage) and not event.transactional:
             self._loose_delivered += 1
+        elif isinstance(event, SnapshotEnd):
+            self._copy_delivered = True
 
     def acknowledge(self) -> None:
         """Count all whole transactions that were handed out as handled."""
         self.handled = max(self.handled, self._delivered)
         self._loose -= min(self._loose, self._loose_delivered)
         self._loose_delivered = 0
+        self.copied = self._copy_delivered
         self._land()
 
     def keepalive(self, end_lsn: LSN) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .assembly import Assembly
 from .config import Config
-from .decoder import Decoder
+from .decoder import Decoder, JSONDecoder
 from .errors import PgstreamError, ProtocolError
 from .lsn import LSN
 from .messages import (
@@ -15,6 +15,7 @@ from .messages import (
     BeginPrepare,
     CommitPrepared,
     Event,
+    JSONLines,
     Keepalive,
     LogicalMessage,
     Payload,
@@ -73,17 +74,22 @@ class Reading:
         self._begin()
 
     def _begin(self) -> None:
+        self._assembly = Assembly(self._config.memory_limit)
+        self._decoder = self.make_decoder(self.catalog)
+
+    def make_decoder(self, catalog: Catalog) -> Decoder:
+        """A decoder with the settings and the loaders of this stream, which knows these types."""
         config = self._config
-        self._assembly = Assembly(config.memory_limit)
-        self._decoder = Decoder(
-            row_factory=config.row_factory,
-            values=config.values,
-            json_loads=config.json_loads,
-            numeric=config.numeric,
-            catalog=self.catalog,
-        )
+        if config.changes == "json":
+            kind: type[Decoder] = JSONDecoder
+            settings: dict[str, Any] = {}
+        else:
+            kind = Decoder
+            settings = {"row_factory": config.row_factory, "json_loads": config.json_loads}
+        decoder = kind(values=config.values, numeric=config.numeric, catalog=catalog, **settings)
         for type, text, binary in self._loaders:
-            self._decoder.register_loader(type, text=text, binary=binary)
+            decoder.register_loader(type, text=text, binary=binary)
+        return decoder
 
     def restart(self) -> None:
         """Read on over a new connection, on which all that was not acknowledged comes again."""
@@ -141,7 +147,9 @@ class Reading:
         while self._at < len(self._piece) or self._next_piece():
             changes, self._at, message = self._decoder.decode_run(self._piece, self._at)
             if changes and not self._skipping:
-                positions.events += len(changes)
+                positions.events += (
+                    changes[0].count(b"\n") if isinstance(changes[0], JSONLines) else len(changes)
+                )
                 run.extend(changes)
             kind = type(message)
             beyond = kind in NOTED and self.until is not None and self._is_beyond(message)

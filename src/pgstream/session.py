@@ -36,6 +36,7 @@ from .lsn import LSN
 from .outbox import Outbox
 from .positions import State, Status
 from .reading import Reading
+from .snapshot import InitialCopy
 from .steps import TICK, Connect, Deliver, Pause, Run, Steps
 from .types import TypeInfo
 from .types.catalog import catalog_query, parse_catalog
@@ -90,6 +91,7 @@ class Session:
         self._linked_at = 0.0
         self._received_at_loss = LSN(0)
         self._trouble: _Trouble | None = None
+        self._initial: InitialCopy | None = None  # while it lasts
 
     def over(self) -> bool:
         """Whether nothing more is to be read."""
@@ -124,10 +126,16 @@ class Session:
             stored: The ``end_lsn`` of the last transaction in the sink; ``None`` if it has none.
 
         Raises:
-            ConfigError: if the slot sends prepared transactions when they are prepared.
+            ConfigError: if the slot sends prepared transactions when they are prepared, or
+                changes were asked for as JSON.
             SlotMismatch: if the slot does not have all that the sink lacks, or the server
                 is behind the sink.
         """
+        if self.config.changes == "json":
+            raise ConfigError(
+                "a handler that keeps its position takes events, not JSON Lines",
+                "leave out changes='json'",
+            )
         positions, connector = self.reading.positions, self._connector
         if self.config.two_phase or self._sends_prepared:
             raise ConfigError(
@@ -138,6 +146,12 @@ class Session:
         positions.follows_idle = False  # the sink would not know of it
         if stored is None:
             return
+        if self._initial is not None:
+            # It was lost between the sink's end of a copy and the slot's, or the slot is gone.
+            self._warn(
+                f"the handler has stored up to {stored}, but slot {self.config.slot!r} is not"
+                " there: the copy starts again, and takes the place of what was stored"
+            )
         if stored < positions.handled:
             raise SlotMismatch(
                 f"the handler has stored up to {stored}, slot {self.config.slot!r} stands at"
@@ -192,7 +206,10 @@ class Session:
                 yield from self._relink()
                 continue
             try:
-                yield from self._read(self._connector)
+                if self._initial is not None:
+                    yield from self._copy(self._connector, self._initial)
+                else:
+                    yield from self._read(self._connector)
             except ServerError as error:
                 if isinstance(error, NoBinaryForm) and self.reading.binary:
                     yield from self._start_over(error.message)
@@ -210,6 +227,9 @@ class Session:
         self.reading.close()
         connector = self._connector
         if connector is None:
+            return
+        if self._initial is not None:
+            yield from self._leave_copy(connector, self._initial)
             return
         try:
             self._report(connector, last=True)
@@ -238,7 +258,8 @@ class Session:
             self.reading.learn(connector.types)
             if config.until == "now" and self.reading.until is None:
                 self.reading.until = connector.system.position
-            yield Run(connector.start(position, self._pids), pgconn)
+            if self._initial is None:
+                yield Run(connector.start(position, self._pids), pgconn)
         except psycopg.Error as error:
             connection.pgconn.finish()
             raise faults.refused(error, config) from None
@@ -252,7 +273,7 @@ class Session:
             self._interval = min(self._interval, connector.silence / 3)
         self._pinged = False
         self._connection, self._connector = connection, connector
-        self.state = "streaming"
+        self.state = "streaming" if self._initial is None else "copying"
 
     def _position(self, connector: Connector, slot: slots.Slot | None) -> Steps[LSN]:
         """Where to start, after the slot was held against what is known of it."""
@@ -268,6 +289,12 @@ class Session:
             if anchor.needs_history(connector.system):
                 ends = yield Run(slots.timeline_ends(pgconn, connector.system.timeline), pgconn)
             anchor.check(connector.system, slot, ends)
+            self._initial = None
+            if slot is None and config.snapshot:
+                self._initial = InitialCopy(config, connector, self.reading, self._tell)
+                yield from self._initial.create_slot()
+                self._anchor = anchor  # it holds when the slot is permanent
+                return self._initial.lsn
             if slot is None:
                 stands = yield from self._create_slot(connector)
             else:
@@ -348,10 +375,10 @@ class Session:
                 continue
             self.reconnects += 1
             lost_for = time.monotonic() - trouble.since
-            self._warn(
-                f"connected again after {lost_for:.1f} s; it goes on after"
-                f" {self.reading.positions.handled}"
-            )
+            goes_on = f"it goes on after {self.reading.positions.handled}"
+            if self._initial is not None:
+                goes_on = "the copy starts again from its beginning"
+            self._warn(f"connected again after {lost_for:.1f} s; {goes_on}")
             return
 
     def _given_up(self, error: ServerError, seconds: float) -> ServerError:
@@ -375,6 +402,48 @@ class Session:
         if connector is not None:
             connector.close()
         self._connection = None
+
+    # The initial copy
+
+    def _copy(self, connector: Connector, initial: InitialCopy) -> Steps[None]:
+        """Hand out the copy; once it is acknowledged, start the stream where it stands."""
+        steps = initial.course()
+        answer: Any = None
+        with contextlib.closing(steps):
+            while not self.stopped:
+                try:
+                    step = steps.send(answer)
+                except StopIteration:
+                    break
+                self._away_events = self.outbox.handed_out
+                self._away_since = time.monotonic() if isinstance(step, Deliver) else None
+                answer = yield step
+                self._away_since = None
+        if self.stopped:
+            return
+        yield from self._keep(connector, initial)
+        self._initial = None
+        yield Run(connector.start(self.reading.positions.handled, self._pids), connector.pgconn)
+        self._reported = self._heard_at = self._linked_at = time.monotonic()
+        self.state = "streaming"
+
+    def _keep(self, connector: Connector, initial: InitialCopy) -> Steps[None]:
+        yield from initial.keep(lambda: not self.stopped)
+        assert self._anchor is not None
+        self._anchor.hold(connector.system, initial.lsn)
+        self.reading.positions.resume(initial.lsn)
+
+    def _leave_copy(self, connector: Connector, initial: InitialCopy) -> Steps[None]:
+        """Leave before the stream has started; what was acknowledged whole is kept."""
+        try:
+            if self.reading.positions.copied and not initial.kept:
+                yield from self._keep(connector, initial)
+            else:
+                self._tell("left before the copy was acknowledged: nothing of it is kept")
+        except ServerError:
+            pass  # the copy starts again the next time
+        finally:
+            self._unlink()
 
     # Reading
 
@@ -526,7 +595,7 @@ class Session:
             )
             log.error("%s", reason)
             connector.hang_up(reason)
-        elif now - self._reported >= self._interval:
+        elif self._initial is None and now - self._reported >= self._interval:
             self._reported = now
             connector.report(positions.received)
         due = self._reported + self._interval - now

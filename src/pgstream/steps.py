@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -51,13 +51,21 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Call what blocks for a moment; the answer is what it returns. For asyncio a thread
+    does it."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
     """Hand events to the user, in runs, and let them do what they do; none if nothing has come."""
 
     runs: Iterable[list[Event]]
 
 
-Step: TypeAlias = Connect | Run | Pause | Deliver
+Step: TypeAlias = Connect | Run | Pause | Call | Deliver
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
@@ -71,6 +79,8 @@ def perform(step: Step) -> Any:
             return psycopg.Connection.connect(conninfo, autocommit=True)
         case Pause(seconds):
             return time.sleep(seconds)
+        case Call(function):
+            return function()
     raise TypeError(f"nobody is here to take {step}")
 
 
@@ -83,6 +93,8 @@ async def perform_async(step: Step) -> Any:
             return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
+        case Call(function):
+            return await asyncio.to_thread(function)
     raise TypeError(f"nobody is here to take {step}")
 
 

@@ -7,8 +7,10 @@ import inspect
 import json
 import os
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Sequence,
@@ -17,13 +19,14 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from .config import Config, Streaming, Values
+from .config import Changes, Config, Streaming, Values
 from .lsn import LSN
 from .messages import Event, Payload
 from .positions import NOTED, Positions, Status
 from .reading import Reading
 from .rows import RowFactory, dict_row
 from .session import Session
+from .snapshot import SnapshotProgress
 from .steps import Course, Deliver, drive, drive_async, perform, perform_async
 from .types import Catalog, Loader, Numeric
 
@@ -47,7 +50,11 @@ def connect(
     handler_timeout: float | None = 3600.0,
     silence_timeout: float | None = 300.0,
     state_file: str | os.PathLike[str] | None = None,
+    snapshot: bool = False,
+    snapshot_jobs: int = 2,
+    progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
+    changes: Changes = "events",
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
@@ -89,11 +96,20 @@ def connect(
         state_file: A local file in which the identity of the slot and the acknowledged
             position are kept, so that a later start refuses a slot that was dropped, created
             anew or read by someone else, and a server that was restored from a backup.
+        snapshot: Where the slot is not there yet, copy the published tables first, as they
+            stand where the slot begins: a SnapshotBegin, a SnapshotRow for each row, a
+            SnapshotEnd. The stream follows once SnapshotEnd is acknowledged; until then a
+            lost connection, or the end of this process, makes the copy start again.
+        snapshot_jobs: Connections that read the copy at once.
+        progress: Called with a :class:`SnapshotProgress` now and then while it lasts.
         memory_limit: Bytes of streamed, unfinished transactions kept in memory; beyond it
             they go to a temporary file.
+        changes: ``"events"``, or ``"json"`` to have them as :class:`JSONLines`: bytes of whole
+            lines, as :class:`~pgstream.handlers.JSONLinesHandler` writes them, at a fraction
+            of the cost. Begin, Commit and all else come as ever, and the rows of a snapshot.
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
-        json_loads: What parses json and jsonb.
+        json_loads: What parses json and jsonb. In JSON Lines they are as they stand.
         numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
         notice: Called with what is worth telling a person, such as a slot created, or each
             attempt to connect again. Without it the latter are warnings of the log ``pgstream``.
@@ -130,7 +146,11 @@ def connect_async(
     handler_timeout: float | None = 3600.0,
     silence_timeout: float | None = 300.0,
     state_file: str | os.PathLike[str] | None = None,
+    snapshot: bool = False,
+    snapshot_jobs: int = 2,
+    progress: Callable[[SnapshotProgress], object] | None = None,
     memory_limit: int = 64 * 2**20,
+    changes: Changes = "events",
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
@@ -303,9 +323,10 @@ class Stream(_StreamBase):
         if self._closed:
             return
         self._closed = True
+        self._source.close()  # ends what is under way, such as a copy
         drive(self._session.leave())
 
-    def _generate(self) -> Iterator[list[Event] | None]:
+    def _generate(self) -> Generator[list[Event] | None]:
         """The events, in runs; None whenever nothing more has arrived."""
         session = self._session
         with contextlib.closing(Course(session.course())) as course:
@@ -420,9 +441,10 @@ class AsyncStream(_StreamBase):
         if self._closed or not self._opened:
             return
         self._closed = True
+        await self._source.aclose()  # ends what is under way, such as a copy
         await drive_async(self._session.leave())
 
-    async def _generate(self) -> AsyncIterator[list[Event] | None]:
+    async def _generate(self) -> AsyncGenerator[list[Event] | None]:
         """The events, in runs; None whenever nothing more has arrived."""
         if not self._opened:
             raise RuntimeError("the stream is not open: iterate inside 'async with'")
@@ -445,6 +467,7 @@ class AsyncStream(_StreamBase):
 def read_payloads(
     payloads: Iterable[Payload],
     *,
+    changes: Changes = "events",
     row_factory: RowFactory = dict_row,
     values: Values = "typed",
     json_loads: Callable[[str], Any] = json.loads,
@@ -470,6 +493,7 @@ def read_payloads(
         json_loads=json_loads,
         memory_limit=memory_limit,
         numeric=numeric,
+        changes=changes,
     )
     reading = Reading(config, catalog=catalog)
     try:

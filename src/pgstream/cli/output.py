@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
 from ..config import Table
-from ..errors import PgstreamError
-from ..handlers import ConsoleHandler, JSONLinesHandler
-from ..messages import Delete, Event, Insert, Truncate, Update
+from ..errors import HandlerError, PgstreamError
+from ..handlers import ConsoleHandler, JSONLinesFile, JSONLinesHandler
+from ..messages import Delete, Event, Insert, SnapshotRow, Truncate, Update
 
 Format = Literal["text", "json"]
 
@@ -44,6 +44,11 @@ class Output:
     ) -> None:
         self._tables = frozenset(tables)
         self._name = "standard output" if path in (None, "-") else str(path)
+        self._file: JSONLinesFile | None = None
+        if path not in (None, "-") and append and output_format == "json":
+            self._handler: Callable[[Event], None] = JSONLinesFile(path)
+            self._file = self._handler
+            return
         try:
             self._fd = 1 if path is None or path == "-" else _open(path, append)
             self._durable = stat.S_ISREG(os.fstat(self._fd).st_mode)
@@ -71,14 +76,22 @@ class Output:
                                 event, relations=(relation,), ordinal=event.ordinal + index
                             )
                         )
-            elif not isinstance(event, Insert | Update | Delete) or (
+            elif not isinstance(event, Insert | Update | Delete | SnapshotRow) or (
                 (event.relation.schema, event.relation.table) in self._tables
             ):
                 self._handler(event)
+        except HandlerError as error:
+            raise _closed(error) from error
         except OSError as error:
             raise self._failed(error) from error
 
     def flush(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except HandlerError as error:
+                raise _closed(error) from error
+            return
         try:
             self._stream.flush()
             if self._durable:
@@ -88,7 +101,12 @@ class Output:
 
     def close(self) -> None:
         """Flush and close. Closing it again does nothing."""
-        if not self._stream.closed:
+        if self._file is not None:
+            try:
+                self._file.close()
+            except HandlerError as error:
+                raise _closed(error) from error
+        elif not self._stream.closed:
             try:
                 self.flush()
             finally:
@@ -116,6 +134,13 @@ class Output:
 
 class OutputClosed(PgstreamError):
     """Whoever read the output wants no more of it."""
+
+
+def _closed(error: HandlerError) -> PgstreamError:
+    """The error of a file, told apart where its reader went away."""
+    if isinstance(error.__cause__, BrokenPipeError):
+        return OutputClosed("the reader of the output went away")
+    return error
 
 
 def silence(fd: int) -> None:

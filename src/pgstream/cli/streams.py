@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
 
 from .. import connect, read_payloads
 from ..capture import CaptureWriter, read_capture, read_catalog, write_catalog
-from ..config import Values, parse_table
+from ..config import Changes, Values, parse_table
 from ..demo import run_demo
 from ..errors import CaptureError
 from ..lsn import LSN
@@ -19,6 +19,7 @@ from ..messages import Event, Payload
 from ..types import JSONText
 from .options import debug_option, format_option, stream_options, values_option
 from .output import Format, Output, OutputClosed, silence, wants_colour
+from .progress import ProgressReport
 from .signals import Stopper, stopper
 
 
@@ -33,19 +34,52 @@ from .signals import Stopper, stopper
     help="Add the events to this file instead of showing them. They are acknowledged "
     "once the disk has them.",
 )
+@click.option(
+    "--snapshot",
+    is_flag=True,
+    envvar="PGSTREAM_SNAPSHOT",
+    help="Where the slot is not there yet, show first all rows that the published tables have.",
+)
+@click.option(
+    "--snapshot-jobs",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    envvar="PGSTREAM_SNAPSHOT_JOBS",
+    help="Connections that read them at once.",
+)
 def run(
     output_format: Format, values: Values, output: str | None, tables: list[str], **settings: Any
 ) -> int:
     """Show changes as they are committed, and acknowledge what was shown."""
+    # Events on the same terminal would tear a bar.
+    report = ProgressReport(say, bar=sys.stderr.isatty() and not (output is None and _on_screen()))
+
+    def notice(text: str) -> None:
+        report.clear()
+        say(text)
+
     named = [parse_table(table) for table in tables]
     with (
         stopper() as signals,
         Output(output, append=True, output_format=output_format, tables=named) as shown,
     ):
         try:
-            flushed = _follow(signals, shown, values=values, tables=tables, **settings)
+            flushed = _follow(
+                signals,
+                shown,
+                values=values,
+                tables=tables,
+                changes=_changes(output_format, tables),
+                progress=report,
+                notice=notice,
+                **settings,
+            )
         except OutputClosed:
             return 0
+        finally:
+            report.clear()
     if signals.received is not None:
         say(f"stopped; the transactions shown are acknowledged, up to {flushed}")
     return signals.status
@@ -105,6 +139,7 @@ def replay(file: str, output_format: Format, values: Values, output: str | None)
                 read_capture(file),
                 values=values,
                 json_loads=JSONText,
+                changes=_changes(output_format),
                 catalog=read_catalog(file),
             )
             for event in events:
@@ -155,6 +190,15 @@ def say(text: str) -> None:
     click.echo(f"pgstream: {text}", err=True)
 
 
+def _on_screen() -> bool:
+    return sys.stdout.isatty()
+
+
+def _changes(output_format: Format, tables: Collection[str] = ()) -> Changes:
+    """What changes are best made into: lines at once, unless they have to be chosen from."""
+    return "json" if output_format == "json" and not tables else "events"
+
+
 class _Recorder:
     """Keeps payloads; as a handler it has them on the disk before they are acknowledged."""
 
@@ -183,6 +227,7 @@ def _follow(
     until_lsn: LSN | None,
     until_now: bool,
     capture: str | None = None,
+    notice: Callable[[str], None] = say,
     **settings: Any,
 ) -> LSN:
     """Read from the server until told to stop; without a handler nothing is acknowledged.
@@ -199,7 +244,7 @@ def _follow(
         publication=publication,
         until="now" if until_now else until_lsn,
         json_loads=JSONText,
-        notice=say,
+        notice=notice,
         **settings,
     ) as stream:
         signals.stop = stream.stop

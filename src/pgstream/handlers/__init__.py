@@ -34,6 +34,9 @@ rolls that back first. What is handed out again has the same
 =============================  =======================================
 :class:`ConsoleHandler`        text for people, in colour on a terminal
 :class:`JSONLinesHandler`      one JSON object a line, for programs
+:class:`JSONLinesFile`         the same in a file, on the disk before it is acknowledged
+:class:`PostgresHandler`       another PostgreSQL, exactly once
+:class:`SQLiteHandler`         a SQLite file, exactly once
 =============================  =======================================
 """
 
@@ -44,6 +47,9 @@ from typing import Protocol
 from ..messages import Event
 from .console import ConsoleHandler
 from .jsonlines import JSONLinesHandler
+from .jsonlinesfile import JSONLinesFile
+from .postgres import PostgresHandler
+from .sqlite import SQLiteHandler
 
 
 class Handler(Protocol):
@@ -53,4 +59,11 @@ class Handler(Protocol):
         """Do what is to be done with ``event``; the result is not looked at."""
 
 
-__all__ = ["ConsoleHandler", "Handler", "JSONLinesHandler"]
+__all__ = [
+    "ConsoleHandler",
+    "Handler",
+    "JSONLinesFile",
+    "JSONLinesHandler",
+    "PostgresHandler",
+    "SQLiteHandler",
+]

@@ -12,9 +12,11 @@ from ..messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     LogicalMessage,
     Relation,
     RollbackPrepared,
+    SnapshotRow,
     Truncate,
     Update,
 )
@@ -28,6 +30,7 @@ _COLOURS: Final = {
     "MESSAGE": "cyan",
     "COMMIT PREPARED": "blue",
     "ROLLBACK PREPARED": "blue",
+    "SNAPSHOT": "green",
 }
 
 # JSON leaves these as they are, and terminals may act on them.
@@ -59,6 +62,8 @@ class ConsoleHandler:
     def __call__(self, event: Event, /) -> None:
         """Write the text of ``event``."""
         match event:
+            case JSONLines():
+                self._stream.write(_shown(event.decode()))
             case Insert():
                 self._write("INSERT", _place(event.relation, event), data=event.new)
             case Update():
@@ -78,6 +83,9 @@ class ConsoleHandler:
                 self._stream.write(f"content={_shown(encode_content(event))}\n")
             case CommitPrepared():
                 self._write("COMMIT PREPARED", f"lsn={event.commit_lsn!s}{_gid(event.gid)}")
+            case SnapshotRow():
+                place = f"table={_table(event.relation)} lsn={event.lsn!s}"
+                self._write("SNAPSHOT", place, data=event.new)
             case RollbackPrepared():
                 self._write("ROLLBACK PREPARED", f"lsn={event.end_lsn!s}{_gid(event.gid)}")
 
@@ -106,9 +114,11 @@ class ConsoleHandler:
 
 
 def _place(relation: Relation, event: Insert | Update | Delete | Truncate) -> str:
-    return (
-        f"table={_name(relation.schema)}.{_name(relation.table)} lsn={event.lsn!s}{_gid(event.gid)}"
-    )
+    return f"table={_table(relation)} lsn={event.lsn!s}{_gid(event.gid)}"
+
+
+def _table(relation: Relation) -> str:
+    return f"{_name(relation.schema)}.{_name(relation.table)}"
 
 
 def _name(name: str) -> str:

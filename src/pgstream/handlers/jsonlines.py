@@ -11,9 +11,11 @@ from ..messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     LogicalMessage,
     Relation,
     RollbackPrepared,
+    SnapshotRow,
     Truncate,
     Update,
 )
@@ -27,7 +29,8 @@ class JSONLinesHandler:
     ``op``, ``schema``, ``table``, ``lsn``, ``commit_lsn``, ``ordinal``, ``xid``,
     ``commit_time``, ``gid``, then ``old``, ``new``, ``unchanged``. Begin, Commit
     and Origin write nothing: each line carries what is to be known of its
-    transaction. A TRUNCATE of several tables writes a line for each.
+    transaction. A TRUNCATE of several tables writes a line for each. A row of a
+    snapshot has ``lsn`` and ``ordinal`` alone to say where it stands.
 
     Rows must be mappings from column name to value, as they are by default.
 
@@ -47,6 +50,8 @@ class JSONLinesHandler:
     def __call__(self, event: Event, /) -> None:
         """Write the line, or lines, of ``event``."""
         match event:
+            case JSONLines():
+                self._stream.write(event.decode())
             case Insert():
                 members, _ = encode_row(event.new, self._keys)
                 new = ",".join(members)
@@ -75,6 +80,12 @@ class JSONLinesHandler:
                     f'{{"op":"commit_prepared","commit_lsn":"{event.commit_lsn!s}"'
                     f',"xid":{event.xid},"commit_time":{encode_time(event.commit_time)}'
                     f',"gid":{encode_str(event.gid)}}}\n'
+                )
+            case SnapshotRow():
+                members, _ = encode_row(event.new, self._keys)
+                self._stream.write(
+                    f'{{"op":"snapshot"{self._table(event.relation)},"lsn":"{event.lsn!s}"'
+                    f',"ordinal":{event.ordinal},"new":{{{",".join(members)}}}}}\n'
                 )
             case RollbackPrepared():
                 self._stream.write(

@@ -39,10 +39,7 @@ cdef struct Time:
     int second
     int microsecond
 
-cdef inline int64_t floor_div(int64_t value, int64_t divisor) noexcept:
-    cdef int64_t quotient = value // divisor
-    return quotient - 1 if value % divisor < 0 else quotient
-
+cdef int64_t floor_div(int64_t value, int64_t divisor) noexcept
 cdef bint civil(int64_t days, Date *date) noexcept
 cdef Time clock(int64_t us) noexcept
 cdef bint parse_date(const unsigned char *data, Date *date) noexcept

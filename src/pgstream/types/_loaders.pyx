@@ -390,6 +390,11 @@ cdef object jsonb_binary(Loader loader, const unsigned char *data, Py_ssize_t si
 # datetimes
 
 
+cdef int64_t floor_div(int64_t value, int64_t divisor) noexcept:
+    cdef int64_t quotient = value // divisor
+    return quotient - 1 if value % divisor < 0 else quotient
+
+
 cdef bint civil(int64_t days, Date *date) noexcept:
     """The date ``days`` after 2000-01-01; False where Python's types do not reach.
 

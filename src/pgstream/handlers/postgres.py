@@ -1,0 +1,650 @@
+"""Applies changes to another PostgreSQL, and keeps the position in the same transaction.
+
+So the effect is exactly once: what is stored and how far it goes cannot come apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from ..errors import HandlerError
+from ..lsn import LSN
+from ..messages import (
+    UNCHANGED,
+    Begin,
+    BeginPrepare,
+    Commit,
+    CommitPrepared,
+    Delete,
+    Event,
+    Insert,
+    Relation,
+    RollbackPrepared,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotRow,
+    Truncate,
+    Update,
+)
+
+Text = str | None
+Row = Mapping[str, Any]
+
+_MANY: Final = 20  # rows for one table in a row that are worth a COPY
+_ROWS: Final = 1000  # changes that are sent to the target in one transaction, about
+_CHARACTERS: Final = 16 * 2**20  # and their size
+
+# The texts of values mean what they meant at the source only with the same settings.
+_SESSION: Final = (
+    "SET client_encoding = 'UTF8'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres';"
+    " SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3;"
+    " SET statement_timeout = 0; SET idle_session_timeout = 0;"
+    " SET idle_in_transaction_session_timeout = 0; SET xmloption = 'content';"
+    # What is stored must stay stored; a stronger setting is left as it is.
+    " SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+
+_POSITIONS: Final = """
+CREATE TABLE IF NOT EXISTS {table} (
+    consumer text PRIMARY KEY,
+    lsn pg_lsn,  -- NULL while nothing is stored, or half a snapshot
+    stored_at timestamptz NOT NULL DEFAULT now()
+)"""
+
+_COLUMNS: Final = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a',
+       a.attgenerated <> '',
+       coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false), c.relkind
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_attribute a
+         ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
+ WHERE n.nspname = $1 AND c.relname = $2
+ ORDER BY a.attnum"""
+
+
+@dataclass
+class _Target:
+    """A table of the target, and how the rows of a relation get there."""
+
+    name: sql.Identifier
+    partitioned: bool
+    label: str
+    columns: dict[str, str]  # those that can be written: name to type
+    fixed: frozenset[str]  # GENERATED ALWAYS AS IDENTITY: inserted, never updated
+    key: tuple[str, ...]  # what a row is found by; empty: by all of it
+    statements: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+
+    @property
+    def only(self) -> sql.SQL:
+        # Partitions belong to their table; children that inherit are sent on their own.
+        return sql.SQL("" if self.partitioned else "ONLY ")
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One statement to run, and the change that it comes of."""
+
+    statement: str
+    values: tuple[Text, ...]
+    label: str
+    lsn: LSN
+    one_row: bool = True
+    copy: str = ""  # for an INSERT: the COPY that does the same to many rows
+
+
+class PostgresHandler:
+    """Applies the changes of a stream to another PostgreSQL database, exactly once.
+
+    The tables must be there, under the same names, with the columns that are published.
+    Changes are applied in commit order, several small transactions of the source in one
+    of the target, together with the position, which stands in a table of its own.
+    Use it with ``connect(values="text").run(handler)``: PostgreSQL's own text is the one
+    form that every value of every type has exactly; typed values are refused.
+
+    A row is found by the replica identity that the source sends; under FULL by the
+    target's primary key, or, where there is none, by the text of all its columns.
+    A change whose row is not there is an error: the target is not a copy of the source.
+
+    Args:
+        dsn: The target. Not the database that is read from, unless its tables are elsewhere.
+        name: The consumer: under which name the position is kept. One process at a time
+            may use it; a second one makes the first fail, and nothing is stored twice.
+        positions: The table that keeps positions, ``schema.table``. It is made if it is
+            not there.
+        triggers: Fire the target's triggers and check its foreign keys, as for any other
+            session. By default they are left out, as PostgreSQL's own subscriptions do:
+            their effects at the source arrive as changes of their own. That needs the
+            right to set ``session_replication_role``.
+
+    Raises:
+        HandlerError: if the target cannot be reached or lacks a right, a table, a column
+            or a row.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str = "pgstream",
+        positions: str = "public.pgstream_positions",
+        triggers: bool = False,
+    ) -> None:
+        self._consumer = name
+        schema, _, table = positions.rpartition(".")
+        self._positions = sql.Identifier(*([schema, table] if schema else [table]))
+        self._targets: dict[int, tuple[Relation, _Target]] = {}
+        self._open: list[_Change] | None = None  # of the transaction that is being received
+        self._waiting: list[_Change] = []  # of whole transactions that are not stored yet
+        self._size = 0
+        self._stored: LSN | None = None
+        self._whole: LSN | None = None  # the end of the last in _waiting
+        self._skipping = False
+        self._spilled = False  # the open transaction has a transaction of the target to itself
+        self._copying: _Copying | None = None
+        try:
+            self._connection = psycopg.connect(
+                dsn,
+                autocommit=True,
+                fallback_application_name="pgstream",
+                cursor_factory=psycopg.RawCursor,  # a name may hold a percent sign
+            )
+        except psycopg.Error as error:
+            # libpq's message may hold anything that the DSN does.
+            raise HandlerError(
+                f"cannot connect to the target database ({type(error).__name__})",
+                "check the target's DSN with psql",
+            ) from None
+        try:
+            self._prepare(triggers)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def position(self) -> LSN | None:
+        """The end of the last transaction that the target holds; ``None`` if there is none."""
+        return self._stored
+
+    def __call__(self, event: Event, /) -> None:
+        """Take an event. What it changes is stored with its transaction, at :meth:`flush`."""
+        match event:
+            case Insert() | Update() | Delete() | Truncate():
+                if not self._skipping:
+                    self._change(event)
+            case Begin():
+                if self._spilled:
+                    # It was half received before a reconnection, and comes again.
+                    self._roll_back()
+                self._open = []
+                last = self._whole if self._whole is not None else self._stored
+                self._skipping = last is not None and event.commit_lsn < last
+            case Commit():
+                self._commit(event)
+            case SnapshotRow():
+                if self._copying is None:
+                    raise HandlerError("a row of a snapshot came before its SnapshotBegin")
+                with self._failures(event.relation, event.lsn):
+                    self._copying.add(event.relation, self._target(event.relation), event.new)
+            case SnapshotBegin():
+                self._begin_copy(event)
+            case SnapshotEnd():
+                self._end_copy(event)
+            case BeginPrepare() | CommitPrepared() | RollbackPrepared():
+                raise HandlerError(
+                    "prepared transactions cannot be applied to the target",
+                    "connect without two_phase: they arrive when they are committed",
+                )
+
+    def flush(self) -> None:
+        """Store what is waiting: all whole transactions that were received."""
+        if not self._spilled:
+            self._store()
+
+    def advance(self, lsn: LSN) -> None:
+        """Store a position before which nothing is missing: what came was for other tables."""
+        if self._open is None and self._copying is None:
+            self._whole = max(lsn, self._whole or lsn)
+            self._store()
+
+    def close(self) -> None:
+        """Close the connection. What was not flushed is not stored, and comes again."""
+        self._connection.close()
+
+    def __enter__(self) -> PostgresHandler:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # The target
+
+    def _prepare(self, triggers: bool) -> None:
+        table = sql.SQL(_POSITIONS).format(table=self._positions)
+        with self._failures():
+            self._connection.execute(_SESSION)
+            if not triggers:
+                try:
+                    self._connection.execute("SET session_replication_role = 'replica'")
+                except psycopg.errors.InsufficientPrivilege:
+                    raise HandlerError(
+                        "the role may not set session_replication_role on the target",
+                        "GRANT SET ON PARAMETER session_replication_role TO the_role;"
+                        "  -- PostgreSQL 15; or pass triggers=True",
+                    ) from None
+            known = self._connection.execute(
+                "SELECT to_regclass($1) IS NOT NULL", [self._positions.as_string(None)]
+            ).fetchone()
+            if known != (True,):  # asked first: CREATE needs a right that later runs may lack
+                self._connection.execute(table)
+            insert = sql.SQL("INSERT INTO {} (consumer) VALUES ($1) ON CONFLICT DO NOTHING")
+            self._connection.execute(insert.format(self._positions), [self._consumer])
+            select = sql.SQL("SELECT lsn::text FROM {} WHERE consumer = $1")
+            row = self._connection.execute(
+                select.format(self._positions), [self._consumer]
+            ).fetchone()
+        if row is not None and row[0] is not None:
+            self._stored = LSN(row[0])
+
+    def _target(self, relation: Relation) -> _Target:
+        known = self._targets.get(relation.oid)
+        if known is not None and known[0] is relation:
+            return known[1]
+        label = f"{relation.schema}.{relation.table}"
+        # Answered outside the pipeline of changes: this is asked before they are sent.
+        found = self._connection.execute(_COLUMNS, [relation.schema, relation.table]).fetchall()
+        if not found:
+            raise HandlerError(
+                f"table {label} is not in the target database", "create it there, as at the source"
+            )
+        there = {row[0] for row in found}
+        missing = [column.name for column in relation.columns if column.name not in there]
+        if missing:
+            raise HandlerError(
+                f"table {label} of the target has no column {', '.join(map(repr, missing))}",
+                f"ALTER TABLE {label} ADD COLUMN … on the target, then start again",
+            )
+        sent = {column.name for column in relation.columns}
+        primary = tuple(name for name, *_, is_key, _ in found if is_key)
+        if relation.replica_identity == "f":
+            key = primary if sent.issuperset(primary) else ()
+        else:
+            key = tuple(column.name for column in relation.columns if column.is_key)
+        target = _Target(
+            name=sql.Identifier(relation.schema, relation.table),
+            partitioned=found[0][5] == "p",
+            label=label,
+            columns={name: kind for name, kind, _, made, *_ in found if name in sent and not made},
+            fixed=frozenset(name for name, _, always, *_ in found if always),
+            key=key,
+        )
+        self._targets[relation.oid] = relation, target
+        return target
+
+    # Changes
+
+    def _change(self, event: Insert | Update | Delete | Truncate) -> None:
+        if self._open is None:
+            raise HandlerError(f"a change at {event.lsn} came outside a transaction")
+        if isinstance(event, Truncate):
+            self._open.append(self._truncate(event))
+            return
+        with self._failures(event.relation, event.lsn):
+            target = self._target(event.relation)
+            copy = ""
+            if isinstance(event, Insert):
+                statement, copy, values = _insert(target, event.new)
+            elif isinstance(event, Delete):
+                statement, values = _delete(target, event.old)
+            else:
+                statement, values = _update(target, event.old, event.new)
+        if not statement:
+            return  # an UPDATE of nothing that the target could hold
+        self._size += sum([len(value) for value in values if value is not None])
+        self._open.append(_Change(statement, values, target.label, event.lsn, copy=copy))
+        if len(self._open) >= _ROWS or self._size >= _CHARACTERS:
+            self._spill()
+
+    def _truncate(self, event: Truncate) -> _Change:
+        targets = []
+        for relation in event.relations:
+            with self._failures(relation, event.lsn):
+                targets.append(self._target(relation))
+        statement = sql.SQL("TRUNCATE {}{}{}").format(
+            sql.SQL(", ").join(target.only + target.name for target in targets),
+            sql.SQL(" RESTART IDENTITY" if event.restart_identity else ""),
+            sql.SQL(" CASCADE" if event.cascade else ""),
+        )
+        label = ", ".join(target.label for target in targets)
+        return _Change(statement.as_string(None), (), label, event.lsn, one_row=False)
+
+    def _spill(self) -> None:
+        """Send a part of a transaction that is too large to wait for its end."""
+        assert self._open is not None
+        if not self._spilled:
+            self._store()  # what came before it; from here on the target's is its alone
+            self._begin()
+            self._spilled = True
+        self._run(self._open)
+        self._open.clear()
+        self._size = 0
+
+    def _commit(self, event: Commit) -> None:
+        changes, self._open = self._open, None
+        if changes is None:
+            raise HandlerError(f"a Commit at {event.commit_lsn} came without its Begin")
+        if self._skipping:
+            self._skipping = False
+            return
+        self._waiting += changes
+        self._whole = event.end_lsn
+        if self._spilled or len(self._waiting) >= _ROWS or self._size >= _CHARACTERS:
+            self._store()
+
+    def _roll_back(self) -> None:
+        """Back to what is stored: nothing open, nothing waiting."""
+        self._open, self._spilled, self._skipping, self._copying = None, False, False, None
+        self._waiting.clear()
+        self._size = 0
+        self._whole = self._stored
+        if not self._connection.closed:
+            with contextlib.suppress(psycopg.OperationalError):  # then it is gone by itself
+                self._connection.execute("ROLLBACK")
+
+    def _store(self) -> None:
+        """Apply the changes of whole transactions, and their position, in one transaction."""
+        if self._whole is None or self._whole == self._stored:
+            return
+        if not self._spilled:
+            self._begin()
+        self._run(self._waiting)
+        self._finish(self._whole)
+        self._waiting.clear()
+        self._size = 0
+        self._spilled = False
+
+    def _begin(self) -> None:
+        with self._failures():
+            self._connection.execute("BEGIN")
+
+    def _finish(self, position: LSN | None) -> None:
+        """Write the position and commit. The row that holds it lets one process pass."""
+        statement = sql.SQL(
+            "UPDATE {} SET lsn = $1::pg_lsn, stored_at = now() WHERE consumer = $2"
+            " AND lsn IS NOT DISTINCT FROM $3::pg_lsn"
+        ).format(self._positions)
+        before, after = (None if lsn is None else str(lsn) for lsn in (self._stored, position))
+        with self._failures():
+            done = self._connection.execute(statement, [after, self._consumer, before])
+            if done.rowcount != 1:
+                self._roll_back()
+                raise HandlerError(
+                    f"consumer {self._consumer!r} has moved on from {before} in the target:"
+                    " another process stores under the same name",
+                    "stop one of the two, or give each its own name",
+                )
+            self._connection.execute("COMMIT")
+        self._stored = position
+        self._whole = position
+
+    def _run(self, changes: list[_Change]) -> None:
+        """Apply changes, in their order."""
+        waiting: list[_Change] = []
+        for copy, run in groupby(changes, lambda change: change.copy):
+            alike = list(run)
+            if not copy or len(alike) < _MANY:
+                waiting += alike
+                continue
+            self._send(waiting)
+            waiting = []
+            self._send_copy(copy, alike)
+        self._send(waiting)
+
+    def _send_copy(self, statement: str, changes: list[_Change]) -> None:
+        """Insert many rows into one table."""
+        try:
+            with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+                for change in changes:
+                    copy.write_row(change.values)
+        except psycopg.Error as error:
+            self._roll_back()
+            raise _refused(error, changes[0].label, changes[0].lsn) from None
+
+    def _send(self, changes: list[_Change]) -> None:
+        """Send changes without waiting for the answer to each."""
+        if not changes:
+            return
+        done: list[tuple[_Change, psycopg.Cursor[Any]]] = []
+        try:
+            with self._connection.pipeline():
+                for change in changes:
+                    cursor = self._connection.cursor()
+                    done.append((change, cursor))
+                    cursor.execute(change.statement, change.values or None, prepare=True)
+        except psycopg.Error as error:
+            # The one that failed is the first without a result.
+            failed = next((c for c, cursor in done if cursor.pgresult is None), changes[-1])
+            self._roll_back()
+            raise _refused(error, failed.label, failed.lsn) from None
+        for change, cursor in done:
+            if change.one_row and cursor.rowcount != 1:
+                self._roll_back()
+                verb = change.statement.split(" ", 1)[0]
+                raise HandlerError(
+                    f"{verb} at {change.lsn} found {cursor.rowcount} rows of {change.label} in the"
+                    " target, not one: the target is not a copy of the source",
+                    "copy the tables anew (snapshot), with nobody else writing to the target",
+                )
+
+    # The snapshot
+
+    def _begin_copy(self, event: SnapshotBegin) -> None:
+        """Start over: empty the tables, and forget the position until SnapshotEnd.
+
+        The rows are committed as they come. One transaction for them all would hold locks
+        for hours, and hold up the slot of a copy that starts again, were it on this server.
+        """
+        self._roll_back()
+        targets = []
+        for relation in event.relations:
+            with self._failures(relation, event.lsn):
+                targets.append(self._target(relation))
+        self._begin()
+        if targets:
+            names = sql.SQL(", ").join(target.only + target.name for target in targets)
+            with self._failures():
+                self._connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        self._finish(None)
+        self._copying = _Copying(self._connection)
+
+    def _end_copy(self, event: SnapshotEnd) -> None:
+        copying, self._copying = self._copying, None
+        if copying is None:
+            raise HandlerError("a SnapshotEnd came without its SnapshotBegin")
+        with self._failures():
+            copying.send_all()
+        self._begin()
+        self._finish(event.lsn)
+
+    def _failures(self, relation: Relation | None = None, lsn: LSN | None = None) -> _Failures:
+        return _Failures("" if relation is None else f"{relation.schema}.{relation.table}", lsn)
+
+
+class _Copying:
+    """The rows of a snapshot, sent by COPY, a table at a time."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._rows: dict[str, tuple[_Target, list[tuple[Text, ...]]]] = {}
+        self._size = 0
+
+    def add(self, relation: Relation, target: _Target, row: Row) -> None:
+        values = _texts(target, row, target.columns)
+        self._rows.setdefault(target.label, (target, []))[1].append(values)
+        self._size += sum([len(value) for value in values if value is not None]) + 16
+        if self._size >= _CHARACTERS or len(self._rows[target.label][1]) >= 10 * _ROWS:
+            self.send_all()
+
+    def send_all(self) -> None:
+        for target, rows in self._rows.values():
+            if not target.columns:
+                for _ in rows:
+                    self._connection.execute(_default_row(target))
+                continue
+            statement = _copy(target, target.columns)
+            with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        self._rows.clear()
+        self._size = 0
+
+
+class _Failures:
+    """Turns what the target refuses into an error that says where."""
+
+    def __init__(self, label: str, lsn: LSN | None) -> None:
+        self._label = label
+        self._lsn = lsn
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, psycopg.Error):
+            raise _refused(error, self._label, self._lsn) from None
+
+
+def _refused(error: psycopg.Error, label: str, lsn: LSN | None) -> HandlerError:
+    # The primary message alone: the detail may hold values of the row.
+    reason = error.diag.message_primary or type(error).__name__
+    where = f" {label}" if label else ""
+    at = f" at {lsn}" if lsn is not None else ""
+    return HandlerError(
+        f"the target refused a change of{where}{at}: {reason}"
+        if label
+        else f"the target database: {reason}",
+        "put the target right; nothing of this transaction is stored, and it comes again",
+    )
+
+
+def _texts(target: _Target, row: Row, names: Iterable[str]) -> tuple[Text, ...]:
+    values = []
+    for name in names:
+        value = row[name]
+        if value is not None and type(value) is not str:
+            raise HandlerError(
+                f"column {name!r} of {target.label} came as {type(value).__name__}, not as text",
+                "connect with values='text': PostgreSQL's own text is exact for every type",
+            )
+        values.append(value)
+    return tuple(values)
+
+
+def _insert(target: _Target, new: Row) -> tuple[str, str, tuple[Text, ...]]:
+    """The INSERT, the COPY that does the same, and the values."""
+    names = tuple(name for name in target.columns if new[name] is not UNCHANGED)
+    if not names:
+        return _default_row(target).as_string(None), "", ()
+    statement = target.statements.get(("INSERT", names))
+    copy = target.statements.get(("COPY", names), "")
+    if statement is None:
+        listed = sql.SQL(", ").join(map(sql.Identifier, names))
+        values = _sql(", ".join(f"${number}" for number in range(1, len(names) + 1)))
+        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
+        statement = insert.format(target.name, listed, values).as_string(None)
+        copy = _copy(target, names).as_string(None)
+        target.statements["INSERT", names] = statement
+        target.statements["COPY", names] = copy
+    return statement, copy, _texts(target, new, names)
+
+
+def _copy(target: _Target, names: Iterable[str]) -> sql.Composed:
+    listed = sql.SQL(", ").join(map(sql.Identifier, names))
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(target.name, listed)
+
+
+def _default_row(target: _Target) -> sql.Composed:
+    return sql.SQL("INSERT INTO {} DEFAULT VALUES").format(target.name)
+
+
+def _delete(target: _Target, old: Row) -> tuple[str, tuple[Text, ...]]:
+    statement = target.statements.get(("DELETE", ()))
+    if statement is None:
+        made = sql.SQL("DELETE FROM {}{} WHERE {}").format(
+            target.only, target.name, _condition(target, 1)
+        )
+        statement = target.statements["DELETE", ()] = made.as_string(None)
+    return statement, _texts(target, old, target.key or target.columns)
+
+
+def _update(target: _Target, old: Row | None, new: Row) -> tuple[str, tuple[Text, ...]]:
+    known = old if old is not None else new
+    names = []
+    for name in target.columns:
+        if name in target.fixed:
+            if name in known and known[name] != new[name]:
+                raise HandlerError(
+                    f"column {name!r} of {target.label} is GENERATED ALWAYS in the target, and"
+                    " the source has given it a new value",
+                    f"ALTER TABLE {target.label} ALTER COLUMN … SET GENERATED BY DEFAULT",
+                )
+        elif new[name] is not UNCHANGED:
+            names.append(name)
+    if not names:
+        return "", ()
+    changed = tuple(names)
+    statement = target.statements.get(("UPDATE", changed))
+    if statement is None:
+        made = sql.SQL("UPDATE {}{} SET {} WHERE {}").format(
+            target.only,
+            target.name,
+            sql.SQL(", ").join(_equals(name, number) for number, name in enumerate(changed, 1)),
+            _condition(target, len(changed) + 1),
+        )
+        statement = target.statements["UPDATE", changed] = made.as_string(None)
+    found_by = _texts(target, known, target.key or target.columns)
+    return statement, _texts(target, new, changed) + found_by
+
+
+def _condition(target: _Target, first: int) -> sql.Composable:
+    """What finds the row: its key, or one of those whose columns all have the same text.
+
+    Args:
+        target: The table.
+        first: The number of the first parameter.
+    """
+    if target.key:
+        return sql.SQL(" AND ").join(
+            _equals(name, number) for number, name in enumerate(target.key, first)
+        )
+    # As one row's text: types such as json and point have no equality that could be used,
+    # and that of others (numeric 1.0 and 1.00) calls different values equal.
+    values = ", ".join(
+        f"${number}::{kind}" for number, kind in enumerate(target.columns.values(), first)
+    )
+    # Rows of different partitions may stand at the same ctid.
+    place = "tableoid, ctid" if target.partitioned else "ctid"
+    return _sql(
+        f"({place}) = (SELECT {place} FROM {{}} WHERE ROW({{}})::text = ROW({{}})::text LIMIT 1)"
+    ).format(
+        target.only + target.name,
+        sql.SQL(", ").join(map(sql.Identifier, target.columns)),
+        _sql(values),
+    )
+
+
+def _equals(name: str, number: int) -> sql.Composed:
+    return _sql(f"{{}} = ${number}").format(sql.Identifier(name))
+
+
+def _sql(text: str) -> sql.SQL:
+    """SQL that was put together here, of numbers and of the catalog's names of types."""
+    return sql.SQL(text)

@@ -1,0 +1,299 @@
+"""The connections and threads that read the tables, and the queue that they fill."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import generators, sql, waiting
+from psycopg.abc import PQGen
+from psycopg.waiting import Wait
+
+from .. import faults
+from ..config import Config
+from ..decoder import Decoder
+from ..errors import ConnectionLost, ServerError
+from ..messages import Relation
+from ..slots import check
+from ..types.catalog import Catalog, catalog_query, needs_text, parse_catalog
+from .plan import Part, Plan, SnapshotStale, make_plan
+from .progress import Meter, SnapshotProgress
+from .rows import TextRows
+
+_BATCH_BYTES: Final = 256 * 1024  # of what the server sent
+_BATCH_ROWS: Final = 2000
+_TICK: Final = 0.2  # seconds between looks at whether it is to stop
+_JOIN_SECONDS: Final = 10.0
+
+# A database or a role may have set any of these. Rows that a policy would hide are an
+# error: left out in silence they would be missing for good.
+_SESSION: Final = (
+    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;"
+    " SET idle_in_transaction_session_timeout = 0; SET row_security = off"
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one table, as they are handed out."""
+
+    relation: Relation
+    rows: list[Any]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a thread has read of a part; ``last``: there is no more of it."""
+
+    index: int
+    part: Part
+    rows: list[Any]
+    size: int
+    last: bool
+
+
+class Copy:
+    """One copy of all published tables, as one snapshot shows them.
+
+    It blocks where it waits: an asyncio caller runs its methods in threads.
+
+    Args:
+        config: The settings of the stream; ``snapshot_jobs`` connections read at once.
+        conninfo: How to connect, the settings of the session included.
+        snapshot: The name of the exported snapshot.
+        make_decoder: Makes a decoder with the settings of the stream, and these types.
+        binary: Read values in binary, as the stream does.
+
+    Attributes:
+        relations: What is copied, once it is open.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        conninfo: str,
+        snapshot: str,
+        make_decoder: Callable[[Catalog], Decoder],
+        *,
+        binary: bool,
+    ) -> None:
+        self.relations: tuple[Relation, ...] = ()
+        self._config = config
+        self._conninfo = conninfo
+        self._snapshot = snapshot
+        self._make_decoder = make_decoder
+        self._catalog = Catalog()
+        self._binary = binary
+        self._meter = Meter(Plan((), ()))
+        self._parts: Iterator[tuple[int, Part]] = iter(())
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._working = 0
+        self._queue: queue.Queue[_Read | BaseException | None] = queue.Queue(
+            2 * config.snapshot_jobs
+        )
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        """Connect, take on the snapshot, find out what there is to copy, begin to read.
+
+        Raises:
+            ServerError: if the server refuses; ``transient`` if it may not the next time.
+        """
+        with contextlib.ExitStack() as stack, self._failures():
+            first = stack.enter_context(contextlib.closing(self._connect()))
+            plan = make_plan(first, self._config.publications)
+            self._learn_types(first, plan)
+            connections = [first]
+            while len(connections) < min(self._config.snapshot_jobs, len(plan.parts)):
+                connections.append(stack.enter_context(contextlib.closing(self._connect())))
+            stack.pop_all()
+        self.relations = plan.relations
+        self._meter = Meter(plan)
+        self._parts = iter(enumerate(plan.parts))
+        self._working = len(connections)
+        self._threads = [
+            threading.Thread(target=self._work, args=[connection], daemon=True, name="snapshot")
+            for connection in connections
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def take(self, seconds: float) -> Batch | None:
+        """The next rows; none of them if nothing has come for so long, ``None`` at the end.
+
+        Raises:
+            ServerError: what ended the reading.
+        """
+        deadline = time.monotonic() + seconds
+        while self._working:
+            try:
+                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return _NOTHING
+            if item is None:
+                self._working -= 1
+            elif isinstance(item, _Read):
+                self._meter.count(item.index, item.part, len(item.rows), item.size, last=item.last)
+                return Batch(item.part.relation, item.rows)
+            else:
+                raise item
+        return None
+
+    def progress(self) -> SnapshotProgress:
+        """How far it has come with what was handed out."""
+        return self._meter.progress()
+
+    def close(self) -> None:
+        """Stop reading, wherever it stands. Does nothing if it is closed."""
+        self._stopped.set()
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads.clear()
+
+    # Before the threads
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        try:
+            connection = psycopg.connect(self._conninfo, autocommit=True)
+        except psycopg.Error as error:
+            raise faults.turned_away(error, self._config) from None
+        try:
+            connection.execute(_SESSION)
+            if connection.info.server_version >= 170000:
+                connection.execute("SET transaction_timeout = 0")
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            connection.execute(
+                sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot))
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _learn_types(self, connection: psycopg.Connection[Any], plan: Plan) -> None:
+        types = {column.type_oid for table in plan.relations for column in table.columns}
+        result = connection.pgconn.exec_(catalog_query(types).as_bytes(connection))
+        check([result])
+        rows = []
+        for row in range(result.ntuples):
+            values = [result.get_value(row, column) for column in range(result.nfields)]
+            rows.append([None if value is None else value.decode() for value in values])
+        self._catalog.add(parse_catalog(rows))
+        # Where the stream has to be text, the copy is: so the same value is the same in both.
+        self._binary = self._binary and not needs_text(self._catalog, types)
+        encoding = connection.execute("SHOW server_encoding").fetchone()
+        self._ascii = encoding == ("SQL_ASCII",)
+
+    # In the threads
+
+    def _work(self, connection: psycopg.Connection[Any]) -> None:
+        try:
+            with contextlib.closing(connection), self._failures():
+                if self._ascii:
+                    connection.execute("SET client_encoding = 'SQL_ASCII'")
+                decoder = self._make_decoder(self._catalog)
+                while not self._stopped.is_set():
+                    with self._lock:
+                        index, part = next(self._parts, (-1, None))
+                    if part is None:
+                        break
+                    self._read(connection, decoder, index, part)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._say(error)
+        else:
+            self._say(None)
+
+    def _read(
+        self, connection: psycopg.Connection[Any], decoder: Decoder, index: int, part: Part
+    ) -> None:
+        pieces: list[bytes] = []
+        size = 0
+        as_text = None if self._binary else TextRows(decoder, part.relation)
+
+        def rows() -> list[Any]:
+            if as_text is not None:
+                return as_text(pieces)
+            return decoder.copy_rows(part.relation, b"".join(pieces))
+
+        pgconn = connection.pgconn
+        statement = part.statement(binary=self._binary).as_bytes(connection)
+        pgconn.send_query(statement)
+        results = waiting.wait(generators.execute(pgconn), pgconn.socket)
+        check(results)
+        while (piece := self._next(pgconn)) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size >= _BATCH_BYTES or len(pieces) >= _BATCH_ROWS:
+                self._put(_Read(index, part, rows(), size, last=False))
+                pieces.clear()
+                size = 0
+        self._put(_Read(index, part, rows(), size, last=True))
+
+    def _next(self, pgconn: psycopg.pq.abc.PGconn) -> bytes | None:
+        """The next piece of the COPY, which is a row; ``None`` at its end."""
+        while True:
+            size, data = pgconn.get_copy_data(1)
+            if size > 0:
+                return bytes(data)
+            if size < 0:
+                check(waiting.wait(generators.fetch_many(pgconn), pgconn.socket))
+                return None
+            waiting.wait(self._readable(pgconn), pgconn.socket, interval=_TICK)
+
+    def _readable(self, pgconn: psycopg.pq.abc.PGconn) -> PQGen[None]:
+        while not (yield Wait.R):
+            if self._stopped.is_set():
+                raise _Stopped
+        pgconn.consume_input()
+
+    def _say(self, end: BaseException | None) -> None:
+        """Hand over how it ended, if anyone still listens."""
+        with contextlib.suppress(_Stopped):
+            self._put(end)
+
+    def _put(self, item: _Read | BaseException | None) -> None:
+        """Hand something over; wait while the queue is full, until it is to stop."""
+        while True:
+            try:
+                self._queue.put(item, timeout=_TICK)
+                return
+            except queue.Full:
+                if self._stopped.is_set():
+                    raise _Stopped from None
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Raise what stands in the way of the copy as an error of this package."""
+        try:
+            yield
+        except SnapshotStale as error:
+            raise faults.passing(
+                ServerError(f"the copy cannot go on: {error}", "it starts again")
+            ) from None
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError) and not error.sqlstate:
+                raise faults.passing(
+                    ConnectionLost(
+                        "lost a connection that the copy was read over: "
+                        + self._config.redact(" ".join(str(error).split())),
+                        "the copy starts again",
+                    )
+                ) from None
+            raise faults.refused(error, self._config) from None
+
+
+class _Stopped(Exception):
+    """The copy is to stop."""
+
+
+_NOTHING: Final = Batch(Relation(0, "", "", "n", ()), [])

@@ -1,0 +1,267 @@
+"""What is copied: the published tables, their columns and rows, and in which pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from ..errors import PublicationNotFound, ServerError
+from ..messages import Column, Relation
+
+_PART_PAGES: Final = 8192  # a table of more is read in pieces of so many: 64 MB
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one COPY reads.
+
+    Attributes:
+        relation: The table, as the stream will name it.
+        query: The query.
+        pages: How large it is.
+        expected_rows: As many as the planner expects; 0 where it does not know.
+    """
+
+    relation: Relation
+    query: sql.Composed
+    pages: int
+    expected_rows: float
+
+    def statement(self, *, binary: bool) -> sql.Composed:
+        """The COPY."""
+        how = sql.SQL("binary" if binary else "text")
+        return sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(self.query, how)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is copied.
+
+    Attributes:
+        relations: The published tables, in the order of their names.
+        parts: In the order in which they are taken up, the largest first.
+    """
+
+    relations: tuple[Relation, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass
+class _Table:
+    oid: int
+    schema: str
+    name: str
+    identity: str
+    kind: str
+    columns: list[Column]
+    filter: str | None
+
+    @property
+    def relation(self) -> Relation:
+        return Relation(self.oid, self.schema, self.name, self.identity, tuple(self.columns))
+
+
+class SnapshotStale(Exception):
+    """A table was rewritten, truncated, dropped or altered since the snapshot was taken."""
+
+
+# A partition is left out where the table that it belongs to is published in its place.
+_PUBLISHED: Final = """
+WITH published AS (
+    SELECT p.pubname, c.oid, {columns}, {filter}
+      FROM pg_catalog.pg_publication_tables p
+      JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+     WHERE p.pubname = ANY (%s)
+)
+SELECT p.oid, n.nspname, c.relname, c.relreplident::text, c.relkind::text,
+       p.columns, p.filter, c.relfilenode
+  FROM published p
+  JOIN pg_catalog.pg_class c ON c.oid = p.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_partition_ancestors(p.oid) a (oid)
+         WHERE a.oid <> p.oid AND a.oid IN (SELECT oid FROM published))
+ ORDER BY n.nspname, c.relname, p.pubname"""
+
+_COLUMNS: Final = """
+SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod,
+       c.relreplident = 'f' OR
+       coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false),
+       a.attgenerated <> ''
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  LEFT JOIN pg_catalog.pg_index i
+         ON i.indrelid = c.oid AND i.indisvalid
+        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate
+                                WHEN 'i' THEN i.indisreplident ELSE false END
+ WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum"""
+
+# What is read for a table: itself, or its partitions where it has some.
+_STORED: Final = """
+SELECT root.oid, n.nspname, c.relname, c.relkind::text, c.reltuples, c.relpages,
+       pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int, c.oid,
+       c.relfilenode
+  FROM unnest(%s::oid[]) root (oid)
+  CROSS JOIN LATERAL (
+        SELECT root.oid AS oid
+         UNION SELECT relid FROM pg_catalog.pg_partition_tree(root.oid)) leaf
+  JOIN pg_catalog.pg_class c ON c.oid = leaf.oid AND c.relkind <> 'p'
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ ORDER BY root.oid, c.oid"""
+
+# Asked of the catalog as it is now, not as the snapshot shows it.
+_NOW: Final = """
+SELECT to_regclass(name)::oid, pg_catalog.pg_relation_filenode(oid)
+  FROM unnest(%s::text[], %s::oid[]) WITH ORDINALITY t (name, oid, place) ORDER BY place"""
+
+
+# The view of published tables shows those of now. One that the snapshot has and that was
+# dropped since has no file any more.
+_DROPPED: Final = """
+SELECT n.nspname, c.relname
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+   AND pg_catalog.pg_relation_filenode(c.oid) IS NULL
+   AND EXISTS (
+        SELECT FROM pg_catalog.pg_publication p
+         WHERE p.pubname = ANY (%s)
+           AND (p.puballtables OR c.oid IN (
+                SELECT prrelid FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid)))
+ LIMIT 1"""
+
+
+def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) -> Plan:
+    """Find out what is published, in a transaction that has taken on the snapshot.
+
+    All tables are locked (ACCESS SHARE) until its end, so that they stay as they are.
+
+    Args:
+        connection: In the transaction.
+        publications: The names.
+
+    Raises:
+        SnapshotStale: if a table has changed since the snapshot so that it cannot be read.
+        ServerError: if publications contradict each other.
+    """
+    tables = _find_tables(connection, publications)
+    for schema, name in connection.execute(_DROPPED, [list(publications)]):
+        raise SnapshotStale(f"table {schema}.{name} was dropped")
+    oids = list(tables)
+    stored = connection.execute(_STORED, [oids]).fetchall()
+    _lock(connection, stored)
+    parts: list[Part] = []
+    relations = {oid: table.relation for oid, table in tables.items()}
+    for root, schema, name, kind, tuples, known_pages, pages, *_ in stored:
+        table = tables[root]
+        relation = relations[root]
+        rows_per_page = tuples / known_pages if tuples > 0 and known_pages > 0 else 0.0
+        # A foreign table as a partition has no pages to be read one by one.
+        step = _PART_PAGES if kind == "r" else max(pages, 1)
+        for first in range(0, max(pages, 1), step):
+            last = None if first + step >= pages else first + step
+            size = (pages if last is None else last) - first
+            query = _query(schema, name, table, kind, first, last)
+            parts.append(Part(relation, query, max(size, 1), rows_per_page * size))
+    parts.sort(key=lambda part: part.pages, reverse=True)
+    return Plan(tuple(relations.values()), tuple(parts))
+
+
+def _find_tables(
+    connection: psycopg.Connection[Any], publications: Sequence[str]
+) -> dict[int, _Table]:
+    version = connection.info.server_version
+    # Column lists and row filters came with 15; before, the view has neither.
+    published = _PUBLISHED.format(
+        columns="p.attnames::text[] AS columns" if version >= 150000 else "NULL::text[] AS columns",
+        filter="p.rowfilter AS filter" if version >= 150000 else "NULL::text AS filter",
+    )
+    tables: dict[int, _Table] = {}
+    lists: dict[int, Any] = {}
+    for oid, schema, name, identity, kind, columns, condition, _ in connection.execute(
+        published.encode(), [list(publications)]
+    ):
+        table = tables.get(oid)
+        if table is None:
+            tables[oid] = _Table(oid, schema, name, identity, kind, [], condition)
+            lists[oid] = columns
+            continue
+        if lists[oid] != columns:
+            raise ServerError(
+                f"the publications have different columns of {schema}.{name}, which the server"
+                " refuses to send",
+                "name publications that agree",
+            )
+        # A row is published if one of them publishes it.
+        if table.filter is None or condition is None:
+            table.filter = None
+        elif condition != table.filter:
+            table.filter = f"{table.filter} OR {condition}"
+    if not tables:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = ANY (%s)",
+            [list(publications)],
+        ).fetchone()
+        if found is None or found[0] < len(publications):
+            raise PublicationNotFound(
+                f"a publication is not there: {', '.join(publications)}",
+                "create it, then start again",
+            )
+    for oid, name, type_oid, modifier, is_key, generated in connection.execute(
+        _COLUMNS, [list(tables)]
+    ):
+        wanted = lists[oid]
+        if generated and version < 180000:
+            continue
+        if wanted is None or name in wanted:
+            tables[oid].columns.append(Column(name, type_oid, modifier, is_key))
+    return tables
+
+
+def _lock(connection: psycopg.Connection[Any], stored: Sequence[tuple[Any, ...]]) -> None:
+    """Keep all tables as they are, and make sure that they are as the snapshot shows them."""
+    if not stored:
+        return
+    names = [sql.Identifier(schema, name) for _, schema, name, *_ in stored]
+    locked = [name for name, (_, _, _, kind, *_) in zip(names, stored, strict=True) if kind == "r"]
+    try:
+        if locked:
+            listed = sql.SQL(", ").join([sql.SQL("ONLY ") + name for name in locked])
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+    except psycopg.errors.UndefinedTable as error:
+        raise SnapshotStale(error.diag.message_primary or "a table was dropped") from None
+    now = connection.execute(
+        _NOW, [[name.as_string(connection) for name in names], [row[7] for row in stored]]
+    ).fetchall()
+    for (_, schema, name, *_, oid, filenode), (oid_now, filenode_now) in zip(
+        stored, now, strict=True
+    ):
+        # What rewrites a table (TRUNCATE, some ALTER TABLE) shows it empty, or otherwise, to
+        # a snapshot that is older.
+        if oid_now != oid or (filenode and filenode_now != filenode):
+            raise SnapshotStale(f"table {schema}.{name} was rewritten, truncated or replaced")
+
+
+def _query(
+    schema: str, name: str, table: _Table, kind: str, first: int, last: int | None
+) -> sql.Composed:
+    conditions: list[sql.Composable] = []
+    if table.filter is not None:
+        conditions.append(sql.SQL("({})").format(sql.SQL(table.filter)))
+    if first:
+        conditions.append(sql.SQL("ctid >= {}").format(sql.Literal(f"({first},0)")))
+    if last is not None:
+        conditions.append(sql.SQL("ctid < {}").format(sql.Literal(f"({last},0)")))
+    return sql.SQL("SELECT {} FROM {}{}{}").format(
+        sql.SQL(", ").join([sql.Identifier(column.name) for column in table.columns]),
+        # Children that inherit are published by their own names.
+        sql.SQL("ONLY " if kind == "r" else ""),
+        sql.Identifier(schema, name),
+        sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL(""),
+    )

@@ -1,0 +1,646 @@
+"""The handlers that keep what they are given: another PostgreSQL, SQLite, a file of lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workload
+from pgstream import (
+    LSN,
+    UNCHANGED,
+    Begin,
+    Column,
+    Commit,
+    CommitPrepared,
+    Delete,
+    Event,
+    HandlerError,
+    Insert,
+    LogicalMessage,
+    Relation,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotRow,
+    Truncate,
+    Update,
+    connect,
+)
+from pgstream.embedded import Server
+from pgstream.handlers import JSONLinesFile, JSONLinesHandler, PostgresHandler, SQLiteHandler
+from pgstream.handlers.sqlite import store
+from pgstream.types import JSONText
+from replica import select_text
+from servers import Database, fresh_database
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ITEMS = Relation(
+    16384, "public", "items", "d", (Column("id", 23, -1, True), Column("note", 25, -1, False))
+)
+
+
+def change(kind: type, lsn: int, ordinal: int = 0, relation: Relation = ITEMS, **rows: Any) -> Any:
+    return kind(
+        relation=relation,
+        **rows,
+        lsn=LSN(lsn),
+        xid=1,
+        commit_lsn=LSN(lsn + 8),
+        commit_time=NOON,
+        ordinal=ordinal,
+    )
+
+
+def transaction(lsn: int, *changes: Any) -> list[Event]:
+    """A transaction that commits at ``lsn``."""
+    return [Begin(1, LSN(lsn), NOON), *changes, Commit(1, LSN(lsn), LSN(lsn + 0x30), NOON)]
+
+
+def inserted(lsn: int, *ids: Any, **row: Any) -> list[Event]:
+    return transaction(
+        lsn,
+        *(
+            replace(
+                change(Insert, lsn - 8, i, new={"id": key, "note": "x", **row}),
+                commit_lsn=LSN(lsn),
+            )
+            for i, key in enumerate(ids)
+        ),
+    )
+
+
+FLUSH = object()
+
+
+def feed(handler: Any, events: list[Any]) -> None:
+    for event in events:
+        if event is FLUSH:
+            handler.flush()
+        else:
+            handler(event)
+
+
+@pytest.fixture
+def target(server: Server) -> Iterator[Database]:
+    with fresh_database(server) as database:
+        yield database
+
+
+def follow(database: Database, handler: Any, **options: Any) -> None:
+    options = {"values": "text", "until": "now"} | options
+    connect(database.dsn, slot=f"slot_{database.name}", **options).run(handler)
+
+
+def publish(database: Database, schema: str) -> None:
+    database.execute(schema + "; CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    follow(database, lambda event: None)
+
+
+def same(source: Database, target: Database, table: str) -> None:
+    with source.connect() as one, target.connect() as two:
+        there, here = select_text(one, table), select_text(two, table)
+    assert here == there
+    assert there[1]
+
+
+# PostgreSQL
+
+
+def test_postgres_holds_what_the_source_holds(database: Database, target: Database) -> None:
+    publish(database, workload.SCHEMA)
+    target.execute(workload.SCHEMA)
+    # As the workload alters it; the column that it drops can only be dropped afterwards.
+    target.execute("ALTER TABLE evolving ADD COLUMN c numeric, ADD COLUMN d text")
+    target.execute("CREATE TABLE gone (id int PRIMARY KEY)")
+    workload.run(database, two_phase=True)
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+        position = handler.position()
+    target.execute("ALTER TABLE evolving DROP COLUMN a")
+    for table in workload.TABLES:
+        same(database, target, table)
+    assert target.execute("SELECT count(*) FROM nothing") == [(1,)]
+    [(stored,)] = target.execute("SELECT lsn::text FROM pgstream_positions")
+    assert position == LSN(stored)
+
+
+EVERYTHING = """
+CREATE TYPE mood AS ENUM ('sad', 'it''s ok');
+CREATE TYPE pair AS (a int, "b c" text);
+CREATE DOMAIN short AS varchar(5) CHECK (length(VALUE) < 5);
+CREATE TABLE everything (
+    i8 int8, n numeric, np numeric(10,4), f4 real, f8 float8, b bool, t text, c5 char(5), ch "char",
+    nm name, by bytea, d date, ts timestamp, tz timestamptz, tm time, ttz timetz, iv interval,
+    u uuid, j json, jb jsonb, ai int[], at text[], r int4range, mr nummultirange, ip inet,
+    ci cidr, mac macaddr, p point, bx box, pg polygon, bits bit(3), vb varbit, m mood, pr pair,
+    prs pair[], sh short, money money, tsv tsvector, "per%cent" int,
+    always int GENERATED ALWAYS AS IDENTITY, dbl numeric GENERATED ALWAYS AS (np * 2) STORED)
+"""
+ROWS = [
+    "(9223372036854775807, 1.500, 1.5, 1.1, 0.1, true, e'a\\tb\\n\\\\N', 'ab', 'x', 'nm',"
+    " '\\x00ff', 'infinity', '-infinity', '2026-03-29 02:30:00.123456+00', '24:00', '01:02:03+05',"
+    " '1 mon -2 days 00:00:00.1', gen_random_uuid(), '{\"a\":  1e400}', '{\"a\": [null]}',"
+    "  '[0:1]={1,NULL}', ARRAY['a,b', '\"', NULL, 'NULL', ''], '[1,5)',"
+    " '{[1,2],(5,)}', '10.0.0.1', '10.0.0.0/8', '08:00:2b:01:02:03', '(1,2)', '(1,2),(0,0)',"
+    " '((0,0),(1,1))', '101', '1', 'it''s ok', ROW(1, 'x \"y\"'), ARRAY[ROW(1, NULL)::pair],"
+    " 'abc', 12.34, 'fat:1 cat:2', 5)",
+    "(" + ", ".join(["NULL"] * 39) + ")",
+    "(1, 'NaN', 'NaN', 'NaN', '-Infinity', false, '', '', '', '', '', '4713-01-01 BC',"
+    " '0044-03-15 12:00:00 BC', 'infinity', '00:00', '00:00+00', '0', NULL, 'null', 'null',"
+    " '{}', '{}', 'empty', '{}', '::1/64', '::/0', NULL, '(NaN,0)', NULL, NULL, '000', '',"
+    " 'sad', ROW(NULL, ''), '{}', '', 0, '', 0)",
+]
+
+
+@pytest.mark.parametrize("identity", ["FULL", "DEFAULT"])
+def test_postgres_holds_every_type_exactly(
+    database: Database, target: Database, identity: str
+) -> None:
+    schema = EVERYTHING
+    if identity == "DEFAULT":
+        schema += "; ALTER TABLE everything ADD COLUMN id int GENERATED BY DEFAULT AS IDENTITY"
+        schema += " PRIMARY KEY"
+    else:
+        # With it no row could be changed on PostgreSQL 18, unless it is published.
+        schema += "; ALTER TABLE everything DROP COLUMN dbl"
+    publish(database, f"{schema}; ALTER TABLE everything REPLICA IDENTITY {identity}")
+    target.execute(schema)
+    for row in ROWS * 2:
+        database.execute(f"INSERT INTO everything VALUES {row}")
+    database.execute("UPDATE everything SET n = n + 1.000, t = t || 'x', i8 = 2 WHERE i8 = 1")
+    database.execute("UPDATE everything SET jb = '{}', at = NULL WHERE n = 1.5")
+    database.execute(
+        "DELETE FROM everything WHERE ctid IN (SELECT min(ctid) FROM everything GROUP BY i8)"
+    )
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    same(database, target, "public.everything")
+
+
+def test_postgres_partitions_inheritance_and_truncate(database: Database, target: Database) -> None:
+    schema = """
+        CREATE TABLE whole (id int, part int, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+        CREATE TABLE one PARTITION OF whole FOR VALUES IN (1);
+        CREATE TABLE two PARTITION OF whole FOR VALUES IN (2);
+        ALTER TABLE one REPLICA IDENTITY FULL; ALTER TABLE two REPLICA IDENTITY FULL;
+        CREATE TABLE parent (id int PRIMARY KEY);
+        CREATE TABLE child (id int PRIMARY KEY) INHERITS (parent);
+        CREATE TABLE counted (id serial PRIMARY KEY);
+        CREATE TABLE owner (id int PRIMARY KEY);
+        CREATE TABLE owned (id int REFERENCES owner ON DELETE CASCADE, PRIMARY KEY (id));
+    """
+    publish(database, schema)
+    target.execute(schema)
+    database.execute("INSERT INTO whole SELECT g, 1 + g % 2 FROM generate_series(1, 6) g")
+    database.execute("UPDATE whole SET part = 2 WHERE id = 2")
+    database.execute("DELETE FROM whole WHERE id = 3")
+    database.execute("INSERT INTO parent VALUES (1), (2); INSERT INTO child VALUES (1), (3)")
+    database.execute("DELETE FROM ONLY parent WHERE id = 1")
+    database.execute("INSERT INTO owner VALUES (1), (2); INSERT INTO owned VALUES (1), (2)")
+    database.execute("DELETE FROM owner WHERE id = 1")  # and what it owns, as changes
+    database.execute("INSERT INTO counted DEFAULT VALUES")
+    target.execute("SELECT nextval('counted_id_seq'), nextval('counted_id_seq')")
+    database.execute("TRUNCATE counted RESTART IDENTITY")
+    database.execute("INSERT INTO counted VALUES (1)")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    for table in ("whole", "one", "two", "parent", "child", "owner", "owned", "counted"):
+        same(database, target, f"public.{table}")
+    assert target.execute("SELECT nextval('counted_id_seq')") == [(1,)]
+    database.execute("TRUNCATE owner CASCADE")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    assert target.execute("SELECT * FROM owned, owner") == []
+
+
+def test_postgres_a_partitioned_target_of_rows_without_a_key(
+    database: Database, target: Database
+) -> None:
+    publish(
+        database,
+        "CREATE TABLE t (id int, part int); ALTER TABLE t REPLICA IDENTITY FULL",
+    )
+    target.execute(
+        "CREATE TABLE t (id int, part int) PARTITION BY LIST (part);"
+        " CREATE TABLE one PARTITION OF t FOR VALUES IN (1);"
+        " CREATE TABLE two PARTITION OF t FOR VALUES IN (2)"
+    )
+    database.execute("INSERT INTO t VALUES (1, 1), (1, 1), (1, 2)")
+    database.execute("DELETE FROM t WHERE part = 2")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    assert target.execute("SELECT id, part FROM t") == [(1, 1), (1, 1)]
+
+
+class Targets:
+    """One handler, whichever it is, and what it holds."""
+
+    def __init__(self, kind: str, target: Database, path: Path) -> None:
+        self.kind = kind
+        self.path = path / "target.db"
+        self.database = target
+        target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+
+    def open(self, name: str = "pgstream") -> PostgresHandler | SQLiteHandler:
+        if self.kind == "postgres":
+            return PostgresHandler(self.database.dsn, name=name)
+        return SQLiteHandler(self.path, name=name)
+
+    def ids(self) -> list[int]:
+        if self.kind == "postgres":
+            rows = self.database.execute("SELECT id FROM items")
+        else:
+            with closing(sqlite3.connect(self.path)) as connection:
+                rows = connection.execute("SELECT id FROM items").fetchall()
+        return sorted(int(key) for (key,) in rows)
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def targets(request: pytest.FixtureRequest, target: Database, tmp_path: Path) -> Targets:
+    return Targets(request.param, target, tmp_path)
+
+
+def test_the_position_is_stored_with_the_data(targets: Targets) -> None:
+    with targets.open() as handler:
+        assert handler.position() is None
+        feed(handler, inserted(0x100, "1"))
+        assert handler.position() is None  # not before it is stored
+        handler.flush()
+        assert handler.position() == LSN(0x130)
+        feed(handler, inserted(0x200, "2"))
+    with targets.open() as handler:  # closed without flush: the second has gone
+        assert handler.position() == LSN(0x130)
+        assert targets.ids() == [1]
+    with targets.open("another") as handler:
+        assert handler.position() is None
+
+
+def test_the_position_follows_where_nothing_comes(targets: Targets) -> None:
+    with targets.open() as handler:
+        handler.advance(LSN(0x80))
+        feed(handler, inserted(0x100, "1"))
+        handler.advance(LSN(0x500))
+        feed(handler, inserted(0x600, "2")[:-1])
+        handler.advance(LSN(0x700))  # not in the middle of a transaction
+        assert handler.position() == LSN(0x500)
+    with targets.open() as handler:
+        assert handler.position() == LSN(0x500)
+    assert targets.ids() == [1]
+
+
+def test_what_is_stored_is_not_stored_again(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "1") + inserted(0x200, "2"))
+        handler.flush()
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "1") + inserted(0x200, "2") + inserted(0x300, "3"))
+        handler.flush()
+        # After a reconnection, too, when it has not been flushed yet.
+        feed(handler, inserted(0x400, "4"))
+        feed(handler, inserted(0x300, "3") + inserted(0x400, "4") + inserted(0x500, "5"))
+        handler.flush()
+        assert handler.position() == LSN(0x530)
+    assert targets.ids() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("rows", [2, 25_000])
+def test_half_a_transaction_that_comes_again_counts_once(targets: Targets, rows: int) -> None:
+    whole = inserted(0x200, *map(str, range(rows)))
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "-1"))
+        feed(handler, whole[: rows // 2 + 1])
+        feed(handler, whole)
+        handler.flush()
+        assert handler.position() == LSN(0x230)
+        feed(handler, inserted(0x300, "-2"))
+        handler.flush()
+    assert targets.ids() == sorted([-2, -1, *range(rows)])
+
+
+def test_half_a_transaction_is_not_stored(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "-1"))
+        feed(handler, inserted(0x200, *map(str, range(25_000)))[:-1])
+        handler.flush()
+    assert targets.ids() == [-1]
+    with targets.open() as handler:
+        assert handler.position() == LSN(0x130)
+
+
+def test_a_second_process_of_the_same_name_is_noticed(targets: Targets) -> None:
+    with targets.open() as one, targets.open() as two:
+        feed(one, inserted(0x100, "1"))
+        one.flush()
+        feed(two, inserted(0x100, "1") if targets.kind == "sqlite" else inserted(0x100, "2"))
+        with pytest.raises(HandlerError, match="another process"):
+            two.flush()
+    assert targets.ids() == [1]
+
+
+def test_a_row_that_is_not_there_is_an_error(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "1"))
+        handler.flush()
+        for event in (
+            change(Delete, 0x1F8, old={"id": "7"}),
+            change(Update, 0x1F8, old=None, new={"id": "7", "note": "y"}),
+        ):
+            with pytest.raises(HandlerError, match=r"0/1F8 found 0 rows of public\.items"):
+                feed(handler, [*transaction(0x200, event), FLUSH])
+    assert targets.ids() == [1]
+
+
+def test_unchanged_columns_stay(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "1", note="large"))
+        feed(
+            handler,
+            transaction(
+                0x200,
+                change(Update, 0x1F8, old={"id": "1"}, new={"id": "2", "note": UNCHANGED}),
+                change(Update, 0x1F8, 1, old=None, new={"id": "2", "note": UNCHANGED}),
+            ),
+        )
+        handler.flush()
+    assert targets.ids() == [2]
+    if targets.kind == "postgres":
+        assert targets.database.execute("SELECT note FROM items") == [("large",)]
+
+
+def snapshot(lsn: int, *ids: str) -> list[Event]:
+    rows = [SnapshotRow(ITEMS, {"id": key, "note": None}, LSN(lsn), i) for i, key in enumerate(ids)]
+    return [SnapshotBegin(LSN(lsn), (ITEMS,)), *rows, SnapshotEnd(LSN(lsn), len(rows))]
+
+
+def test_a_snapshot_starts_over(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, inserted(0x90, "100"))
+        handler.flush()
+        feed(handler, snapshot(0x100, "1", "2")[:-1])
+        feed(handler, snapshot(0x200, "1", "3")[:-1])
+        handler.flush()
+        # SQLite keeps what it had until the copy is whole; PostgreSQL knows that it is not.
+        assert handler.position() == (None if targets.kind == "postgres" else LSN(0xC0))
+    assert targets.ids() == ([] if targets.kind == "postgres" else [100])
+    with targets.open() as handler:
+        feed(handler, snapshot(0x300, "1", "4"))
+        assert handler.position() == LSN(0x300)
+        feed(handler, inserted(0x2F0, "99") + inserted(0x300, "5"))
+        handler.flush()
+    assert targets.ids() == [1, 4, 5]
+
+
+def test_prepared_transactions_are_refused(targets: Targets) -> None:
+    with targets.open() as handler, pytest.raises(HandlerError, match="two_phase"):
+        handler(CommitPrepared(1, "g", LSN(1), LSN(2), NOON))
+
+
+def test_postgres_refuses_typed_values(target: Database) -> None:
+    target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+    with PostgresHandler(target.dsn) as handler, pytest.raises(HandlerError, match="values='text'"):
+        feed(handler, inserted(0x100, 1))
+
+
+def test_postgres_says_what_the_target_lacks(target: Database) -> None:
+    with PostgresHandler(target.dsn) as handler:
+        with pytest.raises(HandlerError, match=r"table public\.items is not in the target"):
+            feed(handler, inserted(0x100, "1"))
+        target.execute("CREATE TABLE items (id int PRIMARY KEY)")
+        with pytest.raises(HandlerError, match=r"public\.items .* has no column 'note'"):
+            feed(handler, inserted(0x100, "1"))
+        target.execute("ALTER TABLE items ADD COLUMN note text CHECK (note <> 'secret')")
+        with pytest.raises(
+            HandlerError, match=r"public\.items at 0/F8: .*check constraint"
+        ) as info:
+            feed(handler, [*inserted(0x100, "1", note="secret"), FLUSH])
+        assert "secret" not in str(info.value)
+    assert target.execute("SELECT * FROM items") == []
+
+
+def test_postgres_without_a_right_or_a_server(target: Database) -> None:
+    target.execute("CREATE ROLE plain LOGIN; GRANT ALL ON SCHEMA public TO plain")
+    try:
+        with pytest.raises(HandlerError, match="session_replication_role"):
+            PostgresHandler(target.server.dsn(target.name, user="plain"))
+        with PostgresHandler(target.server.dsn(target.name, user="plain"), triggers=True) as one:
+            assert one.position() is None
+    finally:
+        target.execute("DROP OWNED BY plain; DROP ROLE plain")
+    with pytest.raises(HandlerError) as info:
+        PostgresHandler("host=127.0.0.1 port=1 password=hidden")
+    assert "hidden" not in str(info.value)
+
+
+# SQLite
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (2**63 - 1, 2**63 - 1),
+        (2**64, "18446744073709551616"),
+        (True, 1),
+        (0.1, 0.1),
+        (-0.0, -0.0),
+        (math.inf, math.inf),
+        (math.nan, "NaN"),
+        (Decimal("1.500"), "1.500"),
+        ("a\ud800", '"a\\ud800"'),
+        (b"\x00\xff", b"\x00\xff"),
+        (date(2026, 1, 1), "2026-01-01"),
+        ([1, None, ["x"]], '[1,null,["x"]]'),
+        (JSONText('{"a":  1e400}'), '{"a":  1e400}'),
+    ],
+    ids=repr,
+)
+def test_sqlite_keeps_values(value: object, expected: object) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (c)")
+        connection.execute("INSERT INTO t VALUES (?)", [store(value)])
+        [(found,)] = connection.execute("SELECT c FROM t")
+    assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize("values", ["typed", "text"])
+def test_sqlite_holds_what_the_source_holds(
+    database: Database, tmp_path: Path, values: str
+) -> None:
+    publish(database, workload.SCHEMA)
+    workload.run(database, two_phase=True)
+    with SQLiteHandler(tmp_path / "target.db") as handler:
+        follow(database, handler, values=values, json_loads=str)
+    with closing(sqlite3.connect(tmp_path / "target.db")) as here:
+        for table in workload.TABLES:
+            schema, name = table.split(".")
+            with database.connect() as there:
+                names, rows = select_text(there, table)
+            columns = ", ".join(f'"{column}"' for column in names)
+            label = (name if schema == "public" else table).replace('"', '""')
+            found = here.execute(f'SELECT {columns} FROM "{label}"').fetchall()
+            if values == "text":
+                assert sorted(found, key=repr) == rows
+            else:
+                assert len(found) == len(rows)
+                kinds = {type(value) for row in found for value in row}
+                assert kinds <= {int, float, str, bytes, type(None)}
+
+
+def test_sqlite_follows_changes_of_the_table(tmp_path: Path) -> None:
+    wider = replace(ITEMS, columns=(*ITEMS.columns, Column("more", 23, -1, False)))
+    full = replace(ITEMS, replica_identity="f")
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        feed(handler, inserted(0x100, 1))
+        feed(
+            handler,
+            transaction(
+                0x200,
+                change(Insert, 0x1F8, relation=wider, new={"id": 2, "note": None, "more": 5}),
+                change(Insert, 0x1F8, 1, relation=full, new={"id": 3, "note": "a"}),
+                change(Insert, 0x1F8, 2, relation=full, new={"id": 3, "note": "a"}),
+                change(Delete, 0x1F8, 3, relation=full, old={"id": 3, "note": "a"}),
+            ),
+        )
+        handler.flush()
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        rows = connection.execute("SELECT * FROM items ORDER BY id").fetchall()
+    assert rows == [(1, "x", None), (2, None, 5), (3, "a", None)]
+
+
+def test_sqlite_tables_that_it_cannot_tell_apart(tmp_path: Path) -> None:
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        feed(handler, inserted(0x100, 1))
+        for relation in (
+            replace(ITEMS, oid=2, table="Items"),
+            replace(ITEMS, oid=3, table="pgstream_positions"),
+            replace(
+                ITEMS, oid=4, table="x", columns=(ITEMS.columns[0], Column("ID", 23, -1, False))
+            ),
+        ):
+            row = change(Insert, 0x1F8, relation=relation, new={"id": 1, "note": "", "ID": 1})
+            with pytest.raises(HandlerError, match="capitals"):
+                feed(handler, transaction(0x200, row))
+
+
+# A file of JSON lines
+
+LINES = [
+    *inserted(0x100, 1, 2, 3),
+    *transaction(
+        0x200,
+        Truncate((ITEMS, ITEMS), False, False, LSN(0x1F8), 1, LSN(0x200), NOON, 0),
+    ),
+    LogicalMessage("p", b'"commit_lsn":"9/9"', False, LSN(0x250), None, None, None, None),
+    *inserted(0x300, 1, note={"commit_lsn": "0/1"}),
+    CommitPrepared(1, "g", LSN(0x400), LSN(0x410), NOON),
+]
+
+
+def expected_lines(events: list[Event]) -> str:
+    stream = io.StringIO()
+    feed(JSONLinesHandler(stream), events)
+    return stream.getvalue()
+
+
+def test_lines_are_on_the_disk_when_flush_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines"
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(path.read_text()))
+    with JSONLinesFile(path) as handler:
+        feed(handler, LINES)
+        handler.flush()
+        assert synced == [expected_lines(LINES)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_file_cut_anywhere_becomes_whole_again(tmp_path: Path, seed: int) -> None:
+    """What a crash left of the file, and any start of the stream that a server may choose."""
+    rng = random.Random(seed)
+    path = tmp_path / "lines"
+    starts = [i for i, e in enumerate(LINES) if isinstance(e, (Begin, LogicalMessage))]
+    done = 0
+    for _ in range(6):
+        with JSONLinesFile(path) as handler:
+            start = rng.choice([s for s in starts if s <= done])
+            done = max(done, rng.randint(start, len(LINES)))
+            feed(handler, LINES[start:done])
+            handler.flush()
+        text = path.read_bytes()
+        kept = len(text) - rng.randint(0, min(len(text), 100))
+        path.write_bytes(text[:kept])
+        # The server sends again what was not acknowledged, which is all that may be gone.
+        whole = text[:kept].count(b"\n")
+        done = next(
+            i for i in range(len(LINES) + 1) if expected_lines(LINES[:i]).count("\n") >= whole
+        )
+    with JSONLinesFile(path) as handler:
+        start = rng.choice([s for s in starts if s <= done])
+        feed(handler, LINES[start:])
+    assert path.read_text() == expected_lines(LINES)
+
+
+def test_lines_that_come_again_after_a_reconnection_are_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    with JSONLinesFile(path) as handler:
+        feed(handler, LINES[:3])
+        feed(handler, LINES[:9])
+        feed(handler, LINES[5:])
+    assert path.read_text() == expected_lines(LINES)
+
+
+def test_the_lines_of_another_stream_are_added_whole(tmp_path: Path) -> None:
+    """Its positions may be below those in the file: nothing of it may be taken for known."""
+    path = tmp_path / "lines"
+    other = inserted(0x100, 7, 8) + inserted(0x200, 9)
+    with JSONLinesFile(path) as handler:
+        feed(handler, LINES)
+    with JSONLinesFile(path) as handler:
+        feed(handler, other)
+    assert path.read_text() == expected_lines(LINES) + expected_lines(other)
+
+
+def test_a_last_line_that_is_not_ours_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("a note without its end")
+    with JSONLinesFile(path) as handler:
+        feed(handler, inserted(0x100, 1))
+    note, line = path.read_text().splitlines()
+    assert note == "a note without its end"
+    assert json.loads(line)["op"] == "insert"
+
+
+def test_a_file_larger_than_a_block_is_searched(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    events = inserted(0x100, *range(5000), note="x" * 50)
+    with JSONLinesFile(path) as handler:
+        feed(handler, events[:4000])
+    path.write_bytes(path.read_bytes()[:-100])
+    with JSONLinesFile(path) as handler:
+        feed(handler, events)
+    assert path.read_text() == expected_lines(events)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(HandlerError, match="cannot open"):
+        JSONLinesFile(tmp_path / "no" / "lines")
+    handler = JSONLinesFile("/dev/full")
+    with pytest.raises(HandlerError, match="cannot write to /dev/full: No space"):
+        feed(handler, [*inserted(0x100, 1), FLUSH])
+    with pytest.raises(HandlerError, match="No space"):
+        handler.close()
+    handler.close()
