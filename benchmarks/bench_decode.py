@@ -25,7 +25,7 @@ CONTENDERS: dict[str, Callable[[], Any]] = {
 }
 ONE_BY_ONE = ("handwritten", "cython, one by one")
 CHECKED = 20_000  # messages
-PIECE = 1000  # payloads for one call of decode_run, about as many as a busy connection brings
+PIECE = 500  # payloads for one call of decode_run, about as many wide rows as libpq's buffer holds
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)

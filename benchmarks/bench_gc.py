@@ -16,7 +16,7 @@ from results import Rate
 from pgstream import Insert, Update, _decode
 
 BATCH = 10_000
-PIECE = 1000
+PIECE = 500
 
 
 def in_runs(payloads: list[bytes], keep: int) -> int:

@@ -24,7 +24,7 @@ from pgstream import _decode, _decode_py, _json, _json_py
 from pgstream.handlers import JSONLinesHandler
 from pgstream.types import JSONText
 
-PIECE = 1000  # payloads for one call of decode_run
+PIECE = 500  # payloads for one call of decode_run
 
 Pieces = list[list[bytes]]
 

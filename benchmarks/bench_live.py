@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,11 @@ def measure(client: Client, server: Filled, output: Path) -> None:
         command = [slot if word == "{slot}" else word for word in client.command]
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=said, stderr=told, stdin=subprocess.DEVNULL)
+        # A client that waits for what does not come is not waited for in turn.
+        overdue = threading.Timer(120 + server.rows / 1000, process.kill)
+        overdue.start()
         _, status, used = os.wait4(process.pid, 0)
+        overdue.cancel()
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)

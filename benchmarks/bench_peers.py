@@ -38,7 +38,7 @@ PEERS = {
     "deltaflow-pg": ("deltaflow", ["deltaflow-pg"], "3.12"),
     "pypgoutput": ("pypgoutput", ["pypgoutput==0.0.3"], None),
     "walflux": ("walflux", ["walflux"], "3.12"),
-    "pgstream (another project of that name)": ("other_pgstream", ["pgstream"], "3.13"),
+    "pgstream (another project of that name)": ("other_pgstream", ["pgstream", "asyncpg"], "3.13"),
 }
 NOT_HERE = {
     "pgoutput-decoder": "decodes inside its own connection only",

@@ -20,7 +20,7 @@ COLUMNS = (1, 2, 5, 10, 20, 50, 100)
 SIZES = (1, 10, 100, 1000, 10_000, 100_000)
 BYTES = 20_000_000  # of payloads in one pass, at most
 MESSAGES = 20_000  # in one pass, at most
-PIECE = 1000
+PIECE_BYTES = 2**17  # read at once, as libpq's buffer holds them
 
 
 def header(message: bytes) -> bytes:
@@ -59,8 +59,9 @@ def by_hand(payloads: list[bytes]) -> None:
 def in_runs(make: Callable[[], _decode.Decoder]) -> Callable[[list[bytes]], None]:
     def read(payloads: list[bytes]) -> None:
         decode_run = make().decode_run
-        for start in range(0, len(payloads), PIECE):
-            piece, at = payloads[start : start + PIECE], 0
+        count = max(1, PIECE_BYTES // len(payloads[-1]))
+        for start in range(0, len(payloads), count):
+            piece, at = payloads[start : start + count], 0
             while at < len(piece):
                 _, at, _ = decode_run(piece, at)
 
