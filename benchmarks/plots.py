@@ -13,7 +13,7 @@ mpl.use("svg")
 mpl.rcParams.update(
     {
         "svg.hashsalt": "pgstream",
-        "svg.fonttype": "path",
+        "svg.fonttype": "none",
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -115,8 +115,7 @@ def shape() -> Figure | None:
             if found == unit:
                 for contender, rate in of.items():
                     points.setdefault(contender, []).append((int(number), 1e9 / rate))
-        for (contender, of_it), colour in zip(points.items(), COLOURS, strict=False):
-            colour = OTHERS if contender == "handwritten" else colour
+        for (contender, of_it), colour in zip(points.items(), (OTHERS, *COLOURS), strict=False):
             axis.loglog(*zip(*sorted(of_it), strict=True), "o-", ms=3, label=contender, c=colour)
         axis.set_xlabel("columns" if unit == "columns" else "bytes of the value")
         axis.grid(alpha=0.3)
