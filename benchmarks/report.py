@@ -88,7 +88,8 @@ def latency(percent: str) -> float | None:
     kept = results.load("latency")
     if kept is None:
         return None
-    value: float = kept["figures"]["milliseconds"]["from commit, above a round trip"][percent]
+    above = kept["figures"]["milliseconds"].get("from commit, above a round trip", {})
+    value: float | None = above.get(percent)
     return value
 
 
