@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from peers import handwritten
 from pytest_benchmark.fixture import BenchmarkFixture
-from results import Rate
+from results import Rate, Yardstick
 
 from pgstream import Delete, Insert, Update, _decode, _decode_py
 
@@ -51,9 +51,18 @@ def test_decode(
                 _, at, _ = decode_run(piece, at)
 
     read = one_by_one if contender in ONE_BY_ONE else in_runs
-    benchmark.pedantic(read, rounds=5, warmup_rounds=1)
+    part = payloads[:CHECKED]
+
+    def by_hand() -> None:
+        decode = handwritten.Decoder().decode
+        for payload in part:
+            decode(payload)
+
+    yardstick = Yardstick(by_hand, len(part))
+    benchmark.pedantic(read, setup=yardstick, rounds=5, warmup_rounds=1)
     if benchmark.stats is not None:
-        rate("decode", stream, contender, len(payloads) / benchmark.stats.stats.median)
+        found = len(payloads) / benchmark.stats.stats.median
+        rate("decode", stream, contender, found, yardstick.multiple(found))
 
 
 def check(contender: Any, payloads: list[bytes], values: Any) -> None:

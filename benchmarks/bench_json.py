@@ -18,13 +18,14 @@ import orjson
 import pytest
 from peers import handwritten_json
 from pytest_benchmark.fixture import BenchmarkFixture
-from results import Rate
+from results import Rate, Yardstick
 
 from pgstream import _decode, _decode_py, _json, _json_py
 from pgstream.handlers import JSONLinesHandler
 from pgstream.types import JSONText
 
 PIECE = 500  # payloads for one call of decode_run
+PART = 40  # pieces that the yardstick writes before each pass of a contender
 
 Pieces = list[list[bytes]]
 
@@ -109,9 +110,17 @@ def test_json(
 
     write()
     check(path, expected, by_value=way is by_hand)
-    benchmark.pedantic(write, rounds=5, warmup_rounds=1)
+    part = pieces[:PART]
+
+    def write_by_hand() -> None:
+        with path.open("wb") as file:
+            by_hand(part, file)
+
+    yardstick = Yardstick(write_by_hand, sum(map(len, part)))
+    benchmark.pedantic(write, setup=yardstick, rounds=5, warmup_rounds=1)
     if benchmark.stats is not None:
-        rate("json", stream, contender, len(payloads) / benchmark.stats.stats.median)
+        found = len(payloads) / benchmark.stats.stats.median
+        rate("json", stream, contender, found, yardstick.multiple(found))
 
 
 def check(path: Path, expected: bytes, *, by_value: bool) -> None:

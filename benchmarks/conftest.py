@@ -9,9 +9,7 @@ from results import Rate
 
 # benchmark -> what is read -> contender -> messages a second
 RATES: dict[str, dict[str, dict[str, float]]] = {}
-
-# In these benchmarks the others are shown as multiples of this contender.
-YARDSTICKS = {"decode": "handwritten", "json": "handwritten + orjson"}
+MULTIPLES: dict[str, dict[str, dict[str, float]]] = {}  # in the same way
 
 
 def pytest_report_header() -> str:
@@ -35,8 +33,12 @@ def payloads(stream: str) -> list[bytes]:
 def rate() -> Rate:
     """Takes what a contender reads, and how many messages of it a second, for the tables."""
 
-    def note(benchmark: str, read: str, contender: str, messages: float) -> None:
+    def note(
+        benchmark: str, read: str, contender: str, messages: float, multiple: float | None = None
+    ) -> None:
         RATES.setdefault(benchmark, {}).setdefault(read, {})[contender] = messages
+        if multiple is not None:
+            MULTIPLES.setdefault(benchmark, {}).setdefault(read, {})[contender] = multiple
 
     return note
 
@@ -45,18 +47,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for benchmark, rates in RATES.items():
         results.keep(benchmark, rates)
         title = f"{benchmark}: thousand messages a second (median)"
-        yardstick = YARDSTICKS.get(benchmark)
         headers = [benchmark, "contender", "k/s"]
-        if yardstick:
-            title += f"; the multiple of '{yardstick}' on the same stream"
+        multiples = MULTIPLES.get(benchmark, {})
+        if multiples:
+            results.keep(f"{benchmark}_multiples", multiples)
+            title += "; the multiple of the hand-written one, measured in turn with it"
             headers.append("multiple")
         rows = []
         for read, contenders in rates.items():
-            base = contenders.get(yardstick or "")
             for contender, messages in contenders.items():
                 row = [read, contender, f"{messages / 1000:,.1f}"]
-                if yardstick:
-                    row.append(f"{messages / base:.2f}" if base else "")
+                if multiples:
+                    row.append(f"{multiples[read][contender]:.2f}")
                 rows.append(row)
         terminalreporter.write_line(f"\n{title}\n")
         terminalreporter.write_line(results.table(headers, rows))

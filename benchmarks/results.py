@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +23,34 @@ import psycopg.pq
 
 import pgstream
 
-# Takes a benchmark, what is read, the contender, and how many messages of it a second.
-Rate = Callable[[str, str, str, float], None]
+# Takes a benchmark, what is read, the contender, how many messages of it a second, and the
+# multiple of the yardstick that this is.
+Rate = Callable[..., None]
+
+
+class Yardstick:
+    """The yardstick's time, taken in turn with a contender's: load that comes and goes meets both.
+
+    Args:
+        read: One pass of the yardstick over ``messages`` messages.
+        messages: How many.
+
+    Call it before each pass of the contender.
+    """
+
+    def __init__(self, read: Callable[[], object], messages: int) -> None:
+        self._read = read
+        self._messages = messages
+        self._seconds: list[float] = []
+
+    def __call__(self) -> None:
+        began = time.perf_counter()
+        self._read()
+        self._seconds.append(time.perf_counter() - began)
+
+    def multiple(self, rate: float) -> float:
+        """How many times as many messages a second ``rate`` is."""
+        return rate / (self._messages / statistics.median(self._seconds))
 
 
 def folder() -> Path:
