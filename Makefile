@@ -11,10 +11,11 @@ BUILT_FROM := pyproject.toml setup.py $(shell find src \
 	-name '*.pyx' -o -name '*.pxd' -o -name messages.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all faults servers lint format bench clean
+.PHONY: help demo test test-all faults servers lint format bench bench-report bench-peers \
+	instructions clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## an embedded PostgreSQL, a workload, its changes on the screen
 	@$(BIN)/pgstream demo $(ARGS)
@@ -51,8 +52,17 @@ format: $(READY) ## put the formatting right
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## the benchmarks
-	@$(BIN)/python -m pytest benchmarks $(ARGS)
+bench: $(READY) ## the short comparison, in a few minutes: decoding, JSON Lines, live
+	@$(BIN)/python benchmarks/report.py --short $(ARGS)
+
+bench-report: $(READY) ## all benchmarks, for an hour; writes docs/benchmarks.md and its plots
+	@$(BIN)/python benchmarks/report.py $(ARGS)
+
+bench-peers: $(READY) ## what else pip can install, on the same streams
+	@$(BIN)/python benchmarks/bench_peers.py $(ARGS)
+
+instructions: $(READY) ## instructions for each message, against their bounds; needs valgrind
+	@$(BIN)/python benchmarks/instructions.py $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -1,64 +1,86 @@
 """Decoding a recorded stream: CopyData payloads to typed events, and to PostgreSQL's text.
 
-Beside our two decoders runs the yardstick, ``peers/handwritten.py``. The results of all are
-compared before anything is timed.
+Beside our two decoders runs the yardstick, ``peers/handwritten.py``. The rows that they make of
+the first 20,000 messages are compared before anything is timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from peers import handwritten
 from pytest_benchmark.fixture import BenchmarkFixture
+from results import Rate, Yardstick
 
 from pgstream import Delete, Insert, Update, _decode, _decode_py
 
 CONTENDERS: dict[str, Callable[[], Any]] = {
     "handwritten": handwritten.Decoder,
     "cython": _decode.Decoder,
-    "cython, text": lambda: _decode.Decoder(values="text"),
-    "python": _decode_py.Decoder,
+    "cython, one by one": _decode.Decoder,
+    "cython, values as text": lambda: _decode.Decoder(values="text"),
+    "python twin": _decode_py.Decoder,
 }
+ONE_BY_ONE = ("handwritten", "cython, one by one")
+CHECKED = 20_000  # messages
+PIECE = 500  # payloads for one call of decode_run, about as many wide rows as libpq's buffer holds
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)
 def test_decode(
-    benchmark: BenchmarkFixture,
-    stream: str,
-    payloads: list[bytes],
-    contender: str,
-    rate: Callable[[str, float], None],
+    benchmark: BenchmarkFixture, stream: str, payloads: list[bytes], contender: str, rate: Rate
 ) -> None:
-    if contender == "cython, text" and stream.endswith("binary"):
+    if contender.endswith("as text") and stream.endswith("binary"):
         pytest.skip("PostgreSQL's text is asked for in the text transfer")
-    check(contender, payloads)
+    make = CONTENDERS[contender]
+    check(make(), payloads[:CHECKED], values="text" if contender.endswith("as text") else "typed")
+    pieces = [payloads[at : at + PIECE] for at in range(0, len(payloads), PIECE)]
 
-    def decode() -> None:
-        decode = CONTENDERS[contender]().decode
-        for payload in payloads:  # one at a time: an event is dropped before the next is made
+    def one_by_one() -> None:
+        decode = make().decode
+        for payload in payloads:  # an event is dropped before the next is made
             decode(payload)
 
-    benchmark.pedantic(decode, rounds=5, warmup_rounds=1)
+    def in_runs() -> None:
+        decode_run = make().decode_run
+        for piece in pieces:
+            at = 0
+            while at < len(piece):
+                _, at, _ = decode_run(piece, at)
+
+    read = one_by_one if contender in ONE_BY_ONE else in_runs
+    part = payloads[:CHECKED]
+
+    def by_hand() -> None:
+        decode = handwritten.Decoder().decode
+        for payload in part:
+            decode(payload)
+
+    yardstick = Yardstick(by_hand, len(part))
+    benchmark.pedantic(read, setup=yardstick, rounds=5, warmup_rounds=1)
     if benchmark.stats is not None:
-        rate(contender, len(payloads) / benchmark.stats.stats.median)
+        found = len(payloads) / benchmark.stats.stats.median
+        rate("decode", stream, contender, found, yardstick.multiple(found))
 
 
-def check(contender: str, payloads: list[bytes]) -> None:
-    """Every row of this contender equals the one that the Python decoder makes."""
-    values = "text" if contender == "cython, text" else "typed"
+def check(contender: Any, payloads: list[bytes], values: Any) -> None:
+    """Every row of the contender equals the one that the Python decoder makes."""
     expected = _decode_py.Decoder(values=values)
-    other = CONTENDERS[contender]()
     changes = 0
-    for payload in payloads:
-        event, found = expected.decode(payload), other.decode(payload)
+    for event, found in zip(map(expected.decode, payloads), found_by(contender, payloads)):  # noqa: B905
         if isinstance(event, Insert | Update | Delete):
             changes += 1
-            if contender == "handwritten":
-                old, new = found[4:]
-                found_rows = (old, new)
-            else:
-                found_rows = (getattr(found, "old", None), getattr(found, "new", None))
-            assert found_rows == (getattr(event, "old", None), getattr(event, "new", None))
+            assert found == (getattr(event, "old", None), getattr(event, "new", None))
     assert changes > 1000
+
+
+def found_by(contender: Any, payloads: list[bytes]) -> Iterator[tuple[Any, Any] | None]:
+    """For each payload the old and the new row that the contender makes of it."""
+    for payload in payloads:
+        found = contender.decode(payload)
+        if isinstance(contender, handwritten.Decoder):
+            yield found[4:] if found is not None and len(found) == 6 else None
+        else:
+            yield getattr(found, "old", None), getattr(found, "new", None)

@@ -1,26 +1,19 @@
-"""What the benchmarks share: the recorded streams, and the table of rates at the end."""
+"""What the benchmarks share: the recorded streams, and the tables of rates at the end."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
-
 import corpora
-import psycopg
 import pytest
+import results
+from results import Rate
 
-import pgstream
-
-RATES: dict[str, dict[str, float]] = {}  # stream -> contender -> messages a second
-YARDSTICK = "handwritten"
+# benchmark -> what is read -> contender -> messages a second
+RATES: dict[str, dict[str, dict[str, float]]] = {}
+MULTIPLES: dict[str, dict[str, dict[str, float]]] = {}  # in the same way
 
 
 def pytest_report_header() -> str:
-    return (
-        f"pgstream {pgstream.__version__}, {platform.python_implementation()} "
-        f"{platform.python_version()}, psycopg {psycopg.__version__} ({psycopg.pq.__impl__}), "
-        f"libpq {psycopg.pq.version()}"
-    )
+    return ", ".join(f"{name} {version}" for name, version in results.versions().items())
 
 
 @pytest.fixture(scope="session", params=corpora.STREAMS)
@@ -36,25 +29,36 @@ def payloads(stream: str) -> list[bytes]:
     return corpora.payloads(stream)
 
 
-@pytest.fixture
-def rate(stream: str) -> Callable[[str, float], None]:
-    """Takes how many messages a second a contender reads of the stream, for the summary."""
+@pytest.fixture(scope="session")
+def rate() -> Rate:
+    """Takes what a contender reads, and how many messages of it a second, for the tables."""
 
-    def note(contender: str, messages: float) -> None:
-        RATES.setdefault(stream, {})[contender] = messages
+    def note(
+        benchmark: str, read: str, contender: str, messages: float, multiple: float | None = None
+    ) -> None:
+        RATES.setdefault(benchmark, {}).setdefault(read, {})[contender] = messages
+        if multiple is not None:
+            MULTIPLES.setdefault(benchmark, {}).setdefault(read, {})[contender] = multiple
 
     return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not RATES:
-        return
-    terminalreporter.write_line("")
-    terminalreporter.write_line("thousand messages a second (median), and the multiple of the")
-    terminalreporter.write_line("hand-written decoder on the same stream:")
-    for stream, rates in RATES.items():
-        for contender, messages in rates.items():
-            multiple = f"{messages / rates[YARDSTICK]:6.2f} x" if YARDSTICK in rates else ""
-            terminalreporter.write_line(
-                f"  {stream:12} {contender:24} {messages / 1000:8.0f} {multiple}"
-            )
+    for benchmark, rates in RATES.items():
+        results.keep(benchmark, rates)
+        title = f"{benchmark}: thousand messages a second (median)"
+        headers = [benchmark, "contender", "k/s"]
+        multiples = MULTIPLES.get(benchmark, {})
+        if multiples:
+            results.keep(f"{benchmark}_multiples", multiples)
+            title += "; the multiple of the hand-written one, measured in turn with it"
+            headers.append("multiple")
+        rows = []
+        for read, contenders in rates.items():
+            for contender, messages in contenders.items():
+                row = [read, contender, f"{messages / 1000:,.1f}"]
+                if multiples:
+                    row.append(f"{multiples[read][contender]:.2f}")
+                rows.append(row)
+        terminalreporter.write_line(f"\n{title}\n")
+        terminalreporter.write_line(results.table(headers, rows))

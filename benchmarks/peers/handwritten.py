@@ -85,6 +85,10 @@ class Decoder:
         self.relations: dict[int, tuple[str, list[tuple[str, Any, Any]]]] = {}
         self.xid = 0
 
+    def converters(self, oid: int) -> tuple[Any, Any]:
+        """What makes a value of the text and of the binary form of a type."""
+        return TEXT.get(oid, bytes.decode), BINARY.get(oid, bytes)
+
     def decode(self, data: bytes) -> tuple[Any, ...] | None:
         if data[0] != 119:  # w
             return None
@@ -136,9 +140,7 @@ class Decoder:
                 end = data.index(0, at + 1)
                 type_oid, _ = _column(data, end + 1)
                 name = data[at + 1 : end].decode()
-                columns.append(
-                    (name, TEXT.get(type_oid, bytes.decode), BINARY.get(type_oid, bytes))
-                )
+                columns.append((name, *self.converters(type_oid)))
                 at = end + 9
             self.relations[oid] = f"{schema}.{table}", columns
         return None
