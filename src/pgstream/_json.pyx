@@ -10,6 +10,10 @@ and there is one place that decides what is one.
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
+from cpython.datetime cimport (
+    datetime_day, datetime_hour, datetime_microsecond, datetime_minute, datetime_month,
+    datetime_second, datetime_year, import_datetime,
+)
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from libc.math cimport isfinite
@@ -25,7 +29,7 @@ from .types._loaders cimport (
 import io
 
 from .errors import ProtocolError
-from .handlers.encoding import encode_str, encode_time, encode_value
+from .handlers.encoding import encode_str, encode_value
 from .handlers.jsonlines import JSONLinesHandler
 from .messages import Delete, Insert, JSONLines, Origin, Truncate, Type, Update
 from .types import JSONText, numbers, datetimes, strings
@@ -55,7 +59,35 @@ cdef extern from *:
         pgstream_escape['\\b'] = 'b';
         pgstream_escape['\\f'] = 'f';
     }
+    // Whether eight bytes hold one that JSON wants written otherwise: control, quote,
+    // backslash, beyond ASCII. The usual tricks with borrows find a zero among eight bytes.
+    static inline int pgstream_special(const unsigned char *data) {
+        const unsigned long long ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
+        unsigned long long eight, quote, slash;
+        memcpy(&eight, data, 8);
+        quote = eight ^ (ones * 0x22);
+        slash = eight ^ (ones * 0x5C);
+        return (((eight - ones * 0x20) | (quote - ones) | (slash - ones) | eight) & tops) != 0;
+    }
+    // An instance of a subclass of bytes that adds nothing, its bytes copied once.
+    static PyObject *pgstream_bytes_of(PyObject *type, const char *data, Py_ssize_t size) {
+        PyTypeObject *subclass = (PyTypeObject *)type;
+        PyBytesObject *made = (PyBytesObject *)subclass->tp_alloc(subclass, size);
+        if (made != NULL) {
+            memcpy(made->ob_sval, data, size);
+            made->ob_sval[size] = 0;
+        #if PY_VERSION_HEX < 0x030F0000
+            _Py_COMP_DIAG_PUSH
+            _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+            made->ob_shash = -1;
+            _Py_COMP_DIAG_POP
+        #endif
+        }
+        return (PyObject *)made;
+    }
     """
+    bint is_special "pgstream_special"(const unsigned char *data)
+    object bytes_of "pgstream_bytes_of"(object type, const char *data, Py_ssize_t size)
     const char *HEX "pgstream_digits"
     unsigned char *ESCAPE "pgstream_escape"
     void fill_escapes "pgstream_fill_escapes"()
@@ -78,6 +110,7 @@ cdef int64_t _DAY = 86400000000
 cdef int _MAX_DIMENSIONS = MAX_DIMENSIONS
 
 fill_escapes()
+import_datetime()
 
 
 cdef class Output:
@@ -171,15 +204,16 @@ cdef class JSONDecoder(Decoder):
     cdef object write
     cdef object last_commit_lsn  # of the transaction that these are for:
     cdef object last_xid
-    cdef bytes head              # what stands between the LSN and the ordinal,
-    cdef bytes tail              # and between the ordinal and the rows
+    cdef Output shared           # what stands between the LSN and the ordinal,
+    cdef Py_ssize_t head         # so many bytes, and then between the ordinal and the rows
 
     def __init__(self, **settings):
         Decoder.__init__(self, json_loads=JSONText, **settings)
         self.out = Output()
         self.text = io.StringIO()
         self.write = JSONLinesHandler(self.text)
-        self.head = None
+        self.shared = Output()
+        self.head = 0
 
     def decode_run(self, payloads, Py_ssize_t start=0):
         """As :meth:`Decoder.decode_run`, with the changes as one JSONLines, or none."""
@@ -209,7 +243,7 @@ cdef class JSONDecoder(Decoder):
         cdef Output out = self.out
         if not out.used:
             return []
-        found = JSONLines(PyBytes_FromStringAndSize(out.data, out.used))
+        found = bytes_of(JSONLines, out.data, out.used)
         out.used = 0
         return [found]
 
@@ -223,16 +257,31 @@ cdef class JSONDecoder(Decoder):
 
     cdef int transaction(self) except -1:
         """Note what all lines of the open transaction share."""
+        cdef Output out = self.shared
+        cdef Date date
+        cdef Time time
         self.last_commit_lsn = self._commit_lsn
         self.last_xid = self._xid
-        lsn = "" if self._commit_lsn is None else f',"commit_lsn":"{self._commit_lsn!s}"'
-        xid = "" if self._xid is None else f',"xid":{self._xid}'
-        moment = (
-            "" if self._commit_time is None else f',"commit_time":{encode_time(self._commit_time)}'
-        )
-        gid = "" if self._gid is None else f',"gid":{encode_str(self._gid)}'
-        self.head = f'"{lsn},"ordinal":'.encode()
-        self.tail = f"{xid}{moment}{gid}".encode()
+        out.used = 0
+        out.byte(c'"')
+        if self._commit_lsn is not None:
+            out.put(b',"commit_lsn":"', 15)
+            put_lsn(out, self._commit_lsn)
+            out.byte(c'"')
+        out.put(b',"ordinal":', 11)
+        self.head = out.used
+        if self._xid is not None:
+            out.put(b',"xid":', 7)
+            put_int(out, self._xid)
+        if self._commit_time is not None:  # in UTC, as all of them are
+            out.put(b',"commit_time":', 15)
+            moment = self._commit_time
+            date = Date(datetime_year(moment), datetime_month(moment), datetime_day(moment))
+            time = Time(datetime_hour(moment), datetime_minute(moment), datetime_second(moment),
+                        datetime_microsecond(moment))
+            put_clock(out, &date, &time, True)
+        if self._gid is not None:
+            out.put_bytes(f',"gid":{encode_str(self._gid)}'.encode())
         return 0
 
 
@@ -364,16 +413,16 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
     shape = shape_of(decoder, plan)
     if not shape.plain:
         return False
-    if decoder.head is None or decoder.last_commit_lsn is not decoder._commit_lsn \
+    if decoder.head == 0 or decoder.last_commit_lsn is not decoder._commit_lsn \
             or decoder.last_xid is not decoder._xid:
         decoder.transaction()
     out.put_bytes(
         shape.insert if kind == INSERT else shape.update if kind == UPDATE else shape.delete
     )
     put_lsn(out, be64(data + 1))
-    out.put_bytes(decoder.head)
+    out.put(decoder.shared.data, decoder.head)
     put_int(out, decoder._ordinal)
-    out.put_bytes(decoder.tail)
+    out.put(decoder.shared.data + decoder.head, decoder.shared.used - decoder.head)
     at = data + HEADER + 5
     if kind != INSERT and (at[0] == KEY or at[0] == OLD):
         has_old = True
@@ -691,11 +740,21 @@ cdef bint write_text(Output out, Writer writer, const unsigned char *data, Py_ss
     cdef Py_ssize_t at = 0
     cdef unsigned char escape
     cdef bint checked = False
-    cdef char *target = out.room(6 * size + 2)  # at worst, every byte is \u00xx
-    cdef char *start = target
+    # One byte becomes up to six. A long text gets room as it comes, for nearly all need little.
+    cdef char *target = out.room(size + 64)
+    cdef char *end = out.data + out.size - 16
     target[0] = c'"'
     target += 1
-    for at in range(size):
+    while at < size:
+        if target + (size - at) >= end:
+            out.used = target - out.data
+            target = out.room(6 * (size - at) + 64)
+            end = out.data + out.size - 16
+        if size - at >= 8 and not is_special(data + at):
+            memcpy(target, data + at, 8)
+            target += 8
+            at += 8
+            continue
         escape = ESCAPE[data[at]]
         if escape == 0:
             target[0] = <char>data[at]
@@ -715,8 +774,9 @@ cdef bint write_text(Output out, Writer writer, const unsigned char *data, Py_ss
             target[0] = c"\\"
             target[1] = <char>escape
             target += 2
+        at += 1
     target[0] = c'"'
-    out.used += target + 1 - start
+    out.used = target + 1 - out.data
     return True
 
 
