@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import platform
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,15 @@ def _is_set(variable: str) -> bool:
 
 
 IN_CI = _is_set("CI")
+
+# A shell may have started this with signals ignored (nohup, a job in the background); the
+# processes that tests start would inherit that, and they are tested for what they do at each.
+for _number, _action in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _action)
 
 
 def not_available(reason: str, *, required: bool = IN_CI) -> None:

@@ -96,6 +96,7 @@ class Reading:
         self._assembly.close()
         self._due = iter(())
         self._piece = []
+        self._at = 0
         self._untapped = None
         self._skipping = False
         self._seen = self.positions.begun
@@ -144,7 +145,13 @@ class Reading:
         """The rest of the events, after :meth:`events` ended early."""
         positions = self.positions
         run: list[Event] = []
-        while self._at < len(self._piece) or self._next_piece():
+        while True:
+            if self._at == len(self._piece):
+                if run:  # before the next piece, which may be one of very many, or an error
+                    yield run
+                    run = []
+                if not self._next_piece():
+                    return
             changes, self._at, message = self._decoder.decode_run(self._piece, self._at)
             if changes and not self._skipping:
                 positions.events += (
