@@ -462,10 +462,10 @@ def test_a_signal_ends_it_with_what_was_shown_acknowledged(
 
 
 def test_a_signal_ends_a_recording_that_is_whole(shop: CommandLine, database: Database) -> None:
-    database.execute("INSERT INTO items SELECT generate_series(1, 100)")
+    database.execute("INSERT INTO items SELECT generate_series(1, 5000)")
     with shop.running("record", "capture") as process:
         capture = shop.directory / "capture"
-        wait_for(lambda: capture.exists() and is_active(database))
+        wait_for(lambda: capture.exists() and capture.stat().st_size)  # it is reading
         process.send(signal.SIGINT)
         status, stdout, stderr = process.ended()
     assert (status, stdout) == (130, "")

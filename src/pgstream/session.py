@@ -195,6 +195,12 @@ class Session:
         self._heartbeat = Heartbeat(self._beat)
         self._heartbeat.start()
 
+    def abandon(self) -> None:
+        """Let go of what :meth:`open` had made by the time it was interrupted."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self._unlink()
+
     def course(self) -> Steps[None]:
         """All that follows, up to the end of reading.
 

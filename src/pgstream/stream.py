@@ -224,7 +224,11 @@ class Stream(_StreamBase):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        drive(self._session.open())
+        try:
+            drive(self._session.open())
+        except BaseException:
+            self._session.abandon()
+            raise
         self._source = self._generate()
 
     def __enter__(self) -> Self:
@@ -365,7 +369,11 @@ class AsyncStream(_StreamBase):
         await self.close()
 
     async def _open(self) -> None:
-        await drive_async(self._session.open())
+        try:
+            await drive_async(self._session.open())
+        except BaseException:
+            self._session.abandon()
+            raise
         self._opened = True
 
     async def __aiter__(self) -> AsyncIterator[Event]:
