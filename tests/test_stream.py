@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -218,6 +219,27 @@ def test_a_batch_does_not_wait_for_others(shop: Database) -> None:
         assert ids(next(stream.batches(max_events=1000, max_seconds=0.05))) == [1]
         insert(shop, 2)
         assert ids(next(stream.batches(max_events=1000, max_seconds=0.05))) == [2]
+
+
+def test_the_collector_rests_only_while_a_batch_gathers(shop: Database) -> None:
+    states = []
+    with open_stream(shop, notice=lambda text: None) as stream:
+        fill = stream._fill
+
+        def watched() -> bool:
+            states.append((bool(stream._outbox), gc.isenabled()))
+            return fill()
+
+        stream._fill = watched  # type: ignore[method-assign]
+        batches = stream.batches(max_events=1000, max_seconds=0.3)
+        insert(shop, 1, 2)
+        assert ids(next(batches)) == [1, 2]
+        assert gc.isenabled()
+        batches.close()  # type: ignore[attr-defined]
+    assert (True, False) in states
+    assert (True, True) not in states
+    assert (False, False) not in states
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("size", [0, -1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import json
 import os
@@ -274,11 +275,14 @@ class Stream(_StreamBase):
             max_seconds: How long an event waits for others, once its transaction is whole.
         """
         check_batch_size(max_events)
-        while True:
-            while batch := self._outbox.batch(max_events, max_seconds):
+        reading = True
+        while reading:
+            with collector_paused() as pause:
+                while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
+                    pause(bool(self._outbox))
+                    reading = self._fill()
+            if batch:
                 yield batch
-            if not self._fill():
-                break
         while batch := self._outbox.batch(max_events, 0):
             yield batch
 
@@ -404,11 +408,14 @@ class AsyncStream(_StreamBase):
     ) -> AsyncIterator[list[Event]]:
         """As :meth:`Stream.batches`."""
         check_batch_size(max_events)
-        while True:
-            while batch := self._outbox.batch(max_events, max_seconds):
+        reading = True
+        while reading:
+            with collector_paused() as pause:
+                while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
+                    pause(bool(self._outbox))
+                    reading = await self._fill()
+            if batch:
                 yield batch
-            if not await self._fill():
-                break
         while batch := self._outbox.batch(max_events, 0):
             yield batch
 
@@ -511,6 +518,26 @@ def read_payloads(
             yield from chain.from_iterable(reading.more())
     finally:
         reading.close()
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[Callable[[bool], None]]:
+    """Spare the collector the events of a batch, which it would look at again and again while
+    they gather; that takes half the time of reading them. The function that this gives is told
+    whether there are any: while nothing has come, the collector runs.
+    """
+    collects = gc.isenabled()
+
+    def pause(gathering: bool) -> None:
+        if collects and gathering:
+            gc.disable()
+        elif collects:
+            gc.enable()
+
+    try:
+        yield pause
+    finally:
+        pause(False)
 
 
 def check_batch_size(max_events: int) -> None:
