@@ -23,7 +23,8 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
-from ._rows cimport DictRows
+from ._objects cimport new_int, new_message
+from ._rows cimport DictRows, begin_row, put
 from .messages cimport (
     Begin, BeginPrepare, Column, Commit, CommitPrepared, Delete, Insert, Keepalive,
     LogicalMessage, Origin, Prepare, Relation, RollbackPrepared, StreamAbort, StreamCommit,
@@ -59,44 +60,6 @@ cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object list, Py_ssize_t index)
     int PyGC_Disable()
     int PyGC_Enable()
-
-cdef extern from *:
-    """
-    // int.__new__(subclass, value). That makes an int first and copies it, at twice the cost
-    // of an event; so where the layout of an int is known, its digits are written in place.
-    static PyObject *pgstream_new_int(PyObject *subclass, unsigned long long value) {
-        PyTypeObject *type = (PyTypeObject *)subclass;
-    #if PYLONG_BITS_IN_DIGIT == 30 && PY_VERSION_HEX < 0x030F0000
-        Py_ssize_t count = 0, at;
-        unsigned long long rest;
-        PyLongObject *made;
-        for (rest = value; rest; rest >>= 30)
-            count++;
-        made = (PyLongObject *)type->tp_alloc(type, count ? count : 1);
-        if (made == NULL)
-            return NULL;
-    #if PY_VERSION_HEX < 0x030C0000
-        Py_SET_SIZE(made, count);
-        for (at = 0; at < count; at++, value >>= 30)
-            made->ob_digit[at] = (digit)(value & PyLong_MASK);
-    #else
-        made->long_value.lv_tag = count ? (uintptr_t)count << 3 : 1;
-        for (at = 0; at < count; at++, value >>= 30)
-            made->long_value.ob_digit[at] = (digit)(value & PyLong_MASK);
-    #endif
-        return (PyObject *)made;
-    #else
-        PyObject *made = NULL, *number = PyLong_FromUnsignedLongLong(value);
-        PyObject *arguments = number == NULL ? NULL : PyTuple_Pack(1, number);
-        if (arguments != NULL)
-            made = PyLong_Type.tp_new(type, arguments, NULL);
-        Py_XDECREF(arguments);
-        Py_XDECREF(number);
-        return made;
-    #endif
-    }
-    """
-    object new_int "pgstream_new_int"(object subclass, uint64_t value)
 
 cdef object _LSN = LSN
 cdef object _UTC = UTC
@@ -480,7 +443,7 @@ cdef object decode_message(Decoder decoder, Reader reader):
 
 cdef object decode_begin(Decoder decoder, Reader reader):
     """``B``: LSN of the commit record, commit timestamp, u32 xid."""
-    cdef Begin message = Begin.__new__(Begin)
+    cdef Begin message = <Begin>new_message(Begin)
     message.commit_lsn = reader.position()
     message.commit_time = reader.timestamp()
     message.xid = reader.u32()
@@ -492,7 +455,7 @@ cdef object decode_begin(Decoder decoder, Reader reader):
 
 cdef object decode_commit(Decoder decoder, Reader reader):
     """``C``: u8 0, LSN of the commit record, LSN of its end, commit timestamp."""
-    cdef Commit message = Commit.__new__(Commit)
+    cdef Commit message = <Commit>new_message(Commit)
     reader.flag(0)
     message.commit_lsn = reader.position()
     message.end_lsn = reader.position()
@@ -567,11 +530,11 @@ cdef object decode_type(Decoder decoder, Reader reader):
 
 cdef object decode_insert(Decoder decoder, Reader reader):
     """``I``: [xid] u32 relation, ``N``, tuple."""
-    cdef Insert message = Insert.__new__(Insert)
+    cdef Insert message = <Insert>new_message(Insert)
     message.xid = decode_xid(decoder, reader)
     cdef Plan plan = read_plan(decoder, reader)
     reader.flag(NEW)
-    message.new = make_row(plan, read_tuple(reader, plan, False, None))
+    message.new = read_row(reader, plan, None)
     reader.finish()
     message.relation = plan.relation
     message.lsn = reader.lsn
@@ -584,19 +547,19 @@ cdef object decode_insert(Decoder decoder, Reader reader):
 
 cdef object decode_update(Decoder decoder, Reader reader):
     """``U``: [xid] u32 relation, [``K`` or ``O``, old tuple], ``N``, new tuple."""
-    cdef Update message = Update.__new__(Update)
+    cdef Update message = <Update>new_message(Update)
     message.xid = decode_xid(decoder, reader)
     cdef Plan plan = read_plan(decoder, reader)
     cdef list before = None
     cdef int marker = reader.u8()
     message.old = None
     if marker == KEY or marker == OLD:
-        before = read_tuple(reader, plan, marker == KEY, None)
+        before = read_tuple(reader, plan, marker == KEY)
         message.old = make_old(plan, before, marker)
         marker = reader.u8()
     if marker != NEW:
         raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
-    message.new = make_row(plan, read_tuple(reader, plan, False, before))
+    message.new = read_row(reader, plan, before)
     reader.finish()
     message.relation = plan.relation
     message.lsn = reader.lsn
@@ -609,13 +572,13 @@ cdef object decode_update(Decoder decoder, Reader reader):
 
 cdef object decode_delete(Decoder decoder, Reader reader):
     """``D``: [xid] u32 relation, ``K`` or ``O``, old tuple."""
-    cdef Delete message = Delete.__new__(Delete)
+    cdef Delete message = <Delete>new_message(Delete)
     message.xid = decode_xid(decoder, reader)
     cdef Plan plan = read_plan(decoder, reader)
     cdef int marker = reader.u8()
     if marker != KEY and marker != OLD:
         raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
-    message.old = make_old(plan, read_tuple(reader, plan, marker == KEY, None), marker)
+    message.old = make_old(plan, read_tuple(reader, plan, marker == KEY), marker)
     reader.finish()
     message.relation = plan.relation
     message.lsn = reader.lsn
@@ -844,7 +807,7 @@ cdef Plan find_plan(Decoder decoder, uint32_t oid):
     return plan
 
 
-cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
+cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before=None, dict row=None):
     """The values of a tuple: u16 columns, then for each a kind and perhaps a value.
 
     With ``key_only`` the columns outside the key are UNCHANGED: what is sent for them
@@ -855,7 +818,7 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
         raise reader.error(
             f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
         )
-    cdef list values = PyList_New(width)
+    cdef list values = PyList_New(width) if row is None else None
     cdef int index = 0
     cdef int kind = 0
     try:
@@ -869,13 +832,26 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before):
                 value = _UNCHANGED if before is None else before[index]
             else:
                 value = load_value(reader, plan, index, kind)
-            Py_INCREF(value)  # which the list then owns
-            PyList_SET_ITEM(values, index, value)
+            if row is None:
+                Py_INCREF(value)  # which the list then owns
+                PyList_SET_ITEM(values, index, value)
+            else:
+                put(plan.dicts, row, index, value)
     except LOAD_ERRORS:
         raise not_loaded(reader, plan, index, kind, None) from None
     except LoaderFailed as error:
         raise not_loaded(reader, plan, index, kind, error.__cause__) from error.__cause__
     return values
+
+
+cdef object read_row(Reader reader, Plan plan, list before):
+    """The row that a tuple of all columns makes."""
+    cdef dict row
+    if plan.dicts is None:
+        return plan.make(read_tuple(reader, plan, False, before))
+    row = begin_row(plan.dicts)
+    read_tuple(reader, plan, False, before, row)
+    return row
 
 
 cdef object decode_copy(Decoder decoder, Reader reader, relation):
@@ -957,9 +933,14 @@ cdef object name_of(Plan plan):
 
 cdef object make_row(Plan plan, list values):
     """The row of all columns."""
-    if plan.dicts is not None:
-        return plan.dicts.make(values)
-    return plan.make(values)
+    cdef dict row
+    cdef Py_ssize_t index
+    if plan.dicts is None:
+        return plan.make(values)
+    row = begin_row(plan.dicts)
+    for index in range(len(values)):
+        put(plan.dicts, row, index, values[index])
+    return row
 
 
 cdef object make_old(Plan plan, list values, int marker):

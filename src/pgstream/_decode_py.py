@@ -499,7 +499,7 @@ def decode_insert(decoder: Decoder, reader: Reader) -> Insert:
     xid = decode_xid(decoder, reader)
     plan = read_plan(decoder, reader)
     reader.flag(NEW)
-    new = make_row(plan, read_tuple(reader, plan, False, None))
+    new = read_row(reader, plan, None)
     reader.finish()
     return Insert(
         plan.relation,
@@ -521,12 +521,12 @@ def decode_update(decoder: Decoder, reader: Reader) -> Update:
     before = None
     marker = reader.u8()
     if marker in (KEY, OLD):
-        before = read_tuple(reader, plan, marker == KEY, None)
+        before = read_tuple(reader, plan, marker == KEY)
         old = make_old(plan, before, marker)
         marker = reader.u8()
     if marker != NEW:
         raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
-    new = make_row(plan, read_tuple(reader, plan, False, before))
+    new = read_row(reader, plan, before)
     reader.finish()
     return Update(
         plan.relation,
@@ -548,7 +548,7 @@ def decode_delete(decoder: Decoder, reader: Reader) -> Delete:
     marker = reader.u8()
     if marker != KEY and marker != OLD:
         raise reader.error(f"unknown kind of tuple 0x{marker:02x}", reader.at - 1)
-    old = make_old(plan, read_tuple(reader, plan, marker == KEY, None), marker)
+    old = make_old(plan, read_tuple(reader, plan, marker == KEY), marker)
     reader.finish()
     return Delete(
         plan.relation,
@@ -761,7 +761,9 @@ def find_plan(decoder: Decoder, oid: int) -> Plan | None:
     return decoder._plans.get(oid)
 
 
-def read_tuple(reader: Reader, plan: Plan, key_only: bool, before: list[Any] | None) -> list[Any]:
+def read_tuple(
+    reader: Reader, plan: Plan, key_only: bool, before: list[Any] | None = None
+) -> list[Any]:
     """The values of a tuple: u16 columns, then for each a kind and perhaps a value.
 
     With ``key_only`` the columns outside the key are UNCHANGED: what is sent for them
@@ -791,6 +793,11 @@ def read_tuple(reader: Reader, plan: Plan, key_only: bool, before: list[Any] | N
     except LoaderFailed as error:
         raise not_loaded(reader, plan, index, kind, error.__cause__) from error.__cause__
     return values
+
+
+def read_row(reader: Reader, plan: Plan, before: list[Any] | None) -> Any:
+    """The row that a tuple of all columns makes."""
+    return plan.make(read_tuple(reader, plan, False, before))
 
 
 def decode_copy(decoder: Decoder, reader: Reader, relation: Relation) -> list[Any]:

@@ -11,40 +11,12 @@ values are put in by their keys, as everywhere else.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject
 
 import sys
 
 cdef extern from "Python.h":
     ctypedef struct PyDictObject:
         pass
-
-    dict PyDict_Copy(dict original)
-    int PyDict_SetItem(object row, object key, object value) except -1
-    PyObject *PyList_GET_ITEM(object list, Py_ssize_t index)
-    PyObject *PyTuple_GET_ITEM(object tuple, Py_ssize_t index)
-
-cdef extern from *:
-    """
-    #define pgstream_keys(row) ((char *)((PyDictObject *)(row))->ma_keys)
-
-    // Stores `value` where a value of a fresh dict stands; 1 if the collector must see it.
-    static inline int pgstream_put(char *keys, Py_ssize_t place, PyObject *value) {
-        PyObject **slot = (PyObject **)(keys + place);
-        PyObject *before = *slot;
-        Py_INCREF(value);
-        *slot = value;
-        Py_DECREF(before);
-        return PyType_HasFeature(Py_TYPE(value), Py_TPFLAGS_HAVE_GC);
-    }
-    static inline void pgstream_track(PyObject *row) {
-        if (!PyObject_GC_IsTracked(row))
-            PyObject_GC_Track(row);
-    }
-    """
-    char *pgstream_keys(object row)
-    int pgstream_put(char *keys, Py_ssize_t place, PyObject *value)
-    void pgstream_track(object row)
 
 
 cdef class DictRows:
@@ -93,28 +65,7 @@ cdef class DictRows:
             if found != 1:
                 return False
         # Seen to hold: a row made this way reads as it should.
-        copy = self.fill(marks)
+        copy = begin_row(self)
+        for index in range(len(marks)):
+            pgstream_put(copy, self.places[index], marks[index])
         return copy == original and list(copy) == list(self.names) and copy is not original
-
-    cdef dict fill(self, list values):
-        cdef dict row = PyDict_Copy(self.blank)
-        cdef char *keys = pgstream_keys(row)
-        cdef int tracked = 0
-        cdef Py_ssize_t index
-        for index in range(len(values)):
-            tracked |= pgstream_put(keys, self.places[index], PyList_GET_ITEM(values, index))
-        if tracked:
-            pgstream_track(row)
-        return row
-
-    cdef dict make(self, list values):
-        """The row with these values, as many as there are names."""
-        cdef dict row
-        cdef Py_ssize_t index
-        if self.in_place:
-            return self.fill(values)
-        row = {}
-        for index in range(len(values)):
-            PyDict_SetItem(row, <object>PyTuple_GET_ITEM(self.names, index),
-                           <object>PyList_GET_ITEM(values, index))
-        return row

@@ -70,7 +70,7 @@ _KEEPALIVE_MESSAGE: Final = ord("k")
 _CHUNK: Final = 4096  # payloads handed on at once, at most
 _BUFFER: Final = 2**17 - 2**10  # bytes that libpq can take from the socket at once
 _BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
-_REST_SECONDS: Final = 0.0005  # how long what arrives on a busy stream is left to gather
+_REST_SECONDS: Final = 0.0005  # between two readings of a busy stream, at least
 _HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
 _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
 
@@ -452,14 +452,15 @@ class _Pace:
     """Larger gulps from a busy stream.
 
     The server sends each message by itself, and one that finds us waiting wakes us: that
-    costs both sides more than the message does. So on a busy stream we come back a moment
-    later, when more has gathered. On any other we wait, and nothing is delayed.
+    costs both sides more than the message does. So a busy stream is not read again before a
+    moment has passed, in which more gathers. On any other we wait, and nothing is delayed.
     """
 
     def __init__(self) -> None:
         self._since = 0.0
         self._count = 0
         self._busy = False
+        self._read = 0.0  # when the socket was read last
 
     def took(self, count: int) -> None:
         """Note how many payloads there were."""
@@ -470,9 +471,12 @@ class _Pace:
             self._since, self._count = now, 0
 
     def rest(self) -> None:
-        """Let more gather, if much is to be expected."""
+        """Let more gather, if much is to be expected and has had no time to."""
         if self._busy:
-            time.sleep(_REST_SECONDS)
+            left = self._read + _REST_SECONDS - time.monotonic()
+            if left > 0:
+                time.sleep(left)
+        self._read = time.monotonic()
 
 
 def literal(text: str) -> str:

@@ -22,31 +22,38 @@ class Outbox:
     def __init__(self, positions: Positions) -> None:
         self.handed_out = 0
         self._positions = positions
-        self._events: deque[Event] = deque()
+        self._size = 0
+        self._next: deque[Event] = deque()  # the run from which the last one was taken
+        self._runs: deque[list[Event]] = deque()  # those behind it
         # Those that change a position, each with how many are handed out before it.
         self._noted: deque[tuple[int, Event]] = deque()
         self._since = 0.0  # when the oldest of them came
 
     def __len__(self) -> int:
-        return len(self._events)
+        return self._size
 
     def put(self, run: list[Event]) -> None:
-        """Add events that were read."""
-        if not self._events:
+        """Add events that were read; the list is given away."""
+        if not self._size:
             self._since = time.monotonic()
-        first = self.handed_out + len(self._events)
-        self._noted.extend(
-            [(index, event) for index, event in enumerate(run, first) if type(event) in NOTED]
-        )
-        self._events.extend(run)
+        if not NOTED.isdisjoint(map(type, run)):
+            first = self.handed_out + self._size
+            self._noted.extend(
+                [(index, event) for index, event in enumerate(run, first) if type(event) in NOTED]
+            )
+        self._runs.append(run)
+        self._size += len(run)
 
     def take(self) -> Event:
         """Hand out the next event. There must be one."""
         noted = self._noted
         if noted and noted[0][0] == self.handed_out:
             self._positions.deliver(noted.popleft()[1])
+        while not self._next:
+            self._next.extend(self._runs.popleft())
         self.handed_out += 1
-        return self._events.popleft()
+        self._size -= 1
+        return self._next.popleft()
 
     def batch(self, max_events: int, max_seconds: float) -> list[Event] | None:
         """Hand out a batch: whole transactions, or a part of one too large. ``None`` if it is
@@ -56,8 +63,8 @@ class Outbox:
             max_events: More than this many are never handed out at once.
             max_seconds: How long an event waits once its transaction is whole.
         """
-        events, noted = self._events, self._noted
-        if len(events) < max_events and time.monotonic() - self._since < max_seconds:
+        noted = self._noted
+        if self._size < max_events and time.monotonic() - self._since < max_seconds:
             return None
         count = 0
         for index, event in noted:
@@ -66,17 +73,29 @@ class Outbox:
             if is_whole(event):
                 count = index - self.handed_out + 1
         if not count:
-            if len(events) < max_events:
+            if self._size < max_events:
                 return None
             count = max_events
         self.handed_out += count
+        self._size -= count
         while noted and noted[0][0] < self.handed_out:
             self._positions.deliver(noted.popleft()[1])
         self._since = time.monotonic()
-        take = events.popleft
-        return [take() for _ in range(count)]
+        return self._cut(count)
 
     def clear(self) -> None:
         """Drop what is here: it comes again."""
-        self._events.clear()
+        self._size = 0
+        self._next.clear()
+        self._runs.clear()
         self._noted.clear()
+
+    def _cut(self, count: int) -> list[Event]:
+        """The first ``count`` events, which are here no more."""
+        batch = list(self._next)
+        self._next.clear()
+        while len(batch) < count:
+            batch += self._runs.popleft()
+        self._next.extend(batch[count:])
+        del batch[count:]
+        return batch

@@ -11,6 +11,7 @@ from cpython.datetime cimport date_new, datetime_new, import_datetime, time_new,
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
+from .._objects cimport new_slotted
 from ._documents cimport ascii, parse_document
 
 import json
@@ -31,9 +32,12 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    // Stores through a member of a class with __slots__, found once and not by its name.
-    static inline int pgstream_store(PyObject *member, PyObject *target, PyObject *value) {
-        return Py_TYPE(member)->tp_descr_set(member, target, value);
+    #include <structmember.h>
+
+    // Stores where a member of a class with __slots__ stands in an instance that has none yet.
+    static inline void pgstream_store(PyObject *member, PyObject *target, PyObject *value) {
+        Py_INCREF(value);
+        *(PyObject **)((char *)target + ((PyMemberDescrObject *)member)->d_member->offset) = value;
     }
     // The value of each lower-case hex digit, and 16 for every other byte.
     static unsigned char pgstream_hex_value[256];
@@ -44,13 +48,8 @@ cdef extern from *:
         for (at = 0; at < 16; at++)
             pgstream_hex_value[(unsigned char)"0123456789abcdef"[at]] = (unsigned char)at;
     }
-    // An instance of such a class, its members not set yet.
-    static inline PyObject *pgstream_blank(PyObject *type) {
-        return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
-    }
     """
-    int pgstream_store(object member, object target, object value) except -1
-    object pgstream_blank(object type)
+    void pgstream_store(object member, object target, object value)
     const unsigned char *HEX_VALUE "pgstream_hex_value"
     void fill_hex "pgstream_fill_hex"()
 
@@ -335,7 +334,7 @@ cdef object bytea_binary(Loader loader, const unsigned char *data, Py_ssize_t si
 
 cdef object make_uuid(const unsigned char *data):
     """What ``UUID(bytes=…)`` makes; its checks, all of them passed here, cost a microsecond."""
-    value = pgstream_blank(_UUID)
+    value = new_slotted(_UUID)
     pgstream_store(_UUID_INT, value, _PyLong_FromByteArray(data, 16, 0, 0))
     pgstream_store(_UUID_IS_SAFE, value, _UNKNOWN_SAFETY)
     return value
