@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import decimal
 import importlib
 import json
 import math
+import pickle
 import struct
+import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import encoder
@@ -401,6 +404,37 @@ def test_decimals_do_not_depend_on_the_context(decoder_impl: Any) -> None:
         assert same(load(decoder_impl, NUMERIC, encoder.binary(binary)), from_binary)
     assert same(from_text, Decimal(text))
     assert same(from_binary, Decimal(text))
+
+
+@given(st.booleans(), st.integers(0, 10**24), st.integers(0, 24))
+@example(True, 10**18 - 1, 0)
+@example(False, 10**18, 18)
+@example(True, 0, 3)
+@example(False, 5, 20)
+def test_a_decimal_is_one_like_all_others(
+    decoder_impl: Any, negative: bool, number: int, scale: int
+) -> None:
+    """Also where it was not made by ``Decimal``, but of its digits."""
+    digits = f"{number:0{scale + 1}d}"
+    whole, fraction = digits[: len(digits) - scale], digits[len(digits) - scale :]
+    text = f"{'-' if negative else ''}{whole}{'.' if scale else ''}{fraction}"
+    wanted = Decimal(text)
+    forms = [encoder.text(text)]
+    if number or not negative:  # the server has no -0
+        forms.append(encoder.binary(sessions.numeric_binary(text)))
+    for cell in forms:
+        value = load(decoder_impl, NUMERIC, cell)
+        assert same(value, wanted)
+        assert value.as_tuple() == wanted.as_tuple()
+        assert hash(value) == hash(wanted)
+        assert sys.getsizeof(value) == sys.getsizeof(wanted)
+        for other in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value), +value - 0):
+            assert other == wanted
+        for result in (value * 3, value.sqrt() if value >= 0 else -value, value.scaleb(-3)):
+            assert type(result) is Decimal
+        assert value + wanted == 2 * wanted
+        assert f"{value:,.2f}" == f"{wanted:,.2f}"
+        assert value.normalize().as_tuple() == wanted.normalize().as_tuple()
 
 
 def test_numeric_scale_is_kept(decoder_impl: Any) -> None:

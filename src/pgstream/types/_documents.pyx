@@ -18,6 +18,7 @@ cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 highest)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    PyObject *PyList_GET_ITEM(object list, Py_ssize_t index)
     double PyOS_string_to_double(const char *text, char **end, PyObject *overflow) except? -1.0
 
 cdef extern from *:
@@ -31,6 +32,7 @@ cdef extern from *:
     enum: NUMBER "PGSTREAM_NUMBER"  # characters of a number
 
 cdef object _loads = json.loads
+cdef list _SINGLE = [chr(code) for code in range(128)]  # texts of one character
 cdef list _keys = [""] * KEYS  # those met last, by hash: documents of a table share theirs
 
 
@@ -78,10 +80,10 @@ cdef object ascii(const unsigned char *data, Py_ssize_t size):
             bits |= data[at]
         if bits & 0x80:
             return None
-    else:  # texts of one character are not made, but looked up
-        if size and data[0] & 0x80:
-            return None
-        return PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
+    elif size == 1:
+        return None if data[0] & 0x80 else <object>PyList_GET_ITEM(_SINGLE, data[0])
+    else:
+        return ""
     text = PyUnicode_New(size, 127)
     memcpy(PyUnicode_DATA(text), data, size)
     return text

@@ -7,16 +7,19 @@ the function and name it in ``COMPILED``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF
 from cpython.datetime cimport date_new, datetime_new, import_datetime, time_new, timedelta_new
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from .._objects cimport new_slotted
+from ._decimals cimport decimal_is_known, learn_decimal, new_decimal
 from ._documents cimport ascii, parse_document
 
 import json
 from datetime import UTC
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from uuid import UUID, SafeUUID
 
 from . import datetimes, numbers, strings
@@ -55,6 +58,7 @@ cdef extern from *:
 
 import_datetime()
 fill_hex()
+learn_decimal(Decimal("-12345.6789"))
 
 cdef object _UTC = UTC
 # Decimal(text) without its argument parsing: a context without bounds rounds nothing.
@@ -181,17 +185,34 @@ cdef object float8_binary(Loader loader, const unsigned char *data, Py_ssize_t s
     return value
 
 
-cdef object numeric_text(Loader loader, const unsigned char *data, Py_ssize_t size):
+cdef object make_decimal(const unsigned char *data, Py_ssize_t size):
+    """The Decimal that a minus, digits and a point among them write; None for anything else."""
     cdef Py_ssize_t at = size > 0 and data[0] == c"-"
-    cdef Py_ssize_t first = at, point = -1
-    while at < size and (c"0" <= data[at] <= c"9" or (data[at] == c"." and point < 0)):
-        if data[at] == c".":
+    cdef Py_ssize_t first = at, point = size
+    cdef int digits = 0
+    cdef uint64_t coefficient = 0
+    while at < size:
+        if c"0" <= data[at] <= c"9":
+            coefficient = 10 * coefficient + (data[at] - c"0")
+            digits += digits > 0 or data[at] != c"0"
+        elif data[at] == c"." and point == size and at > first:
             point = at
+        else:
+            return None
         at += 1
-    if at < size or at == first or point == first or point == size - 1:
-        # NaN, an infinity, or no number; all of them rare.
-        return numbers.numeric_text(PyBytes_FromStringAndSize(<const char *>data, size))
-    return _decimal(PyUnicode_DecodeASCII(<const char *>data, size, NULL))
+    if at == first or point == size - 1:
+        return None
+    if digits > 18 or not decimal_is_known:
+        return _decimal(PyUnicode_DecodeASCII(<const char *>data, size, NULL))
+    return new_decimal(first, coefficient, max(digits, 1), <int>max(size - point - 1, 0))
+
+
+cdef object numeric_text(Loader loader, const unsigned char *data, Py_ssize_t size):
+    value = make_decimal(data, size)
+    if value is not None:
+        return value
+    # NaN, an infinity, or no number; all of them rare.
+    return numbers.numeric_text(PyBytes_FromStringAndSize(<const char *>data, size))
 
 
 cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t size):
@@ -205,7 +226,7 @@ cdef object numeric_binary(Loader loader, const unsigned char *data, Py_ssize_t 
     used = format_numeric(data, size, out) if room > 0 else -1
     if used < 0:  # NaN, an infinity, or no number; all of them rare
         return numbers.numeric_binary(PyBytes_FromStringAndSize(<const char *>data, size))
-    return _decimal(PyUnicode_DecodeASCII(out, used, NULL))
+    return make_decimal(<const unsigned char *>out, used)
 
 
 cdef Py_ssize_t numeric_room(const unsigned char *data, Py_ssize_t size) noexcept:
@@ -700,8 +721,8 @@ cdef object array_binary(Loader loader, const unsigned char *data, Py_ssize_t si
     cdef int64_t count
     cdef Py_ssize_t at = 12, room, index
     cdef int32_t length
-    cdef list sizes = []
-    cdef list flat = []
+    cdef list sizes = None
+    cdef list flat
     if size < 12:
         raise ValueError("shorter than its header")
     dimensions = <int32_t>be32(data)
@@ -709,28 +730,34 @@ cdef object array_binary(Loader loader, const unsigned char *data, Py_ssize_t si
         raise ValueError("impossible number of dimensions")
     room = (size - at - 8 * dimensions) // 4  # each element has a length, at least
     count = 1 if dimensions else 0
+    if dimensions > 1:
+        sizes = []
     for index in range(dimensions):
         extent = <int32_t>be32(data + at)
         at += 8
         count *= extent
         if extent < 1 or count > room:
             raise ValueError("more elements than bytes")
-        sizes.append(extent)
+        if sizes is not None:
+            sizes.append(extent)
+    flat = PyList_New(count)
     for index in range(count):
         if at + 4 > size:
             raise ValueError("truncated")
         length = <int32_t>be32(data + at)
         at += 4
         if length == -1:
-            flat.append(None)
-            continue
-        if length < 0 or length > size - at:
+            value = None
+        elif length < 0 or length > size - at:
             raise ValueError("impossible element length")
-        flat.append(element.load(element, data + at, length))
-        at += length
+        else:
+            value = element.load(element, data + at, length)
+            at += length
+        Py_INCREF(value)  # which the list then owns
+        PyList_SET_ITEM(flat, index, value)
     if at != size:
         raise ValueError("something after the array")
-    return flat if dimensions <= 1 else nest(flat, sizes)
+    return flat if sizes is None else nest(flat, sizes)
 
 
 COMPILED = {
