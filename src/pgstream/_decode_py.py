@@ -4,7 +4,7 @@ The two files are mirror images: the same functions under the same names, in the
 order, with the same docstrings, and the same results, errors included. Whatever
 changes here changes there.
 
-Top: the reader, the only code that cuts the bytes and the only place where bounds are
+Top: the reader. It and glance() alone cut the bytes, and are the only places where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts
 are those of "Logical Replication Message Formats" in the PostgreSQL documentation and of
 ``src/backend/replication/logical/proto.c``.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from struct import Struct
 from typing import Any, Final, Literal
 
@@ -62,7 +62,7 @@ from .types import (
     TypeInfo,
     as_function,
 )
-from .types.datetimes import POSTGRES_EPOCH_UTC
+from .types.datetimes import MICROSECOND, POSTGRES_EPOCH_UTC
 
 MAX_COLUMNS: Final = 1600  # MaxTupleAttributeNumber less the system's: the server's limit
 
@@ -156,8 +156,9 @@ class Reader:
     def timestamp(self) -> datetime:
         """Eight bytes: microseconds since 2000-01-01 UTC."""
         self.need(8)
+        us: int = _i64(self.data, self.at)[0]
         try:
-            value = POSTGRES_EPOCH_UTC + timedelta(microseconds=_i64(self.data, self.at)[0])
+            value = POSTGRES_EPOCH_UTC + MICROSECOND * us
         except OverflowError:
             raise self.error("impossible timestamp", self.at) from None
         self.at += 8
@@ -460,8 +461,8 @@ def glance(decoder: Decoder, data: bytes) -> Message | None:
             old: Any = None
             new: Any = None
             before: dict[str, Any] = {}  # what is known of the old row
-            first = 0  # the marker of the old tuple
-            while True:
+            first = 0  # the marker of the old tuple, if the new one is to follow
+            while True:  # once for each tuple
                 marker, width = _tuple(data, at)
                 if width != plan.width:
                     return None
@@ -506,12 +507,17 @@ def glance(decoder: Decoder, data: bytes) -> Message | None:
                 first = marker
             if at != end:
                 return None
+            relation = plan.relation
             position = _new_int(LSN, lsn)
             commit_lsn = decoder._commit_lsn
             time = decoder._commit_time
             gid = decoder._gid
-            ordinal = next_ordinal(decoder, 1)
-            relation = plan.relation
+            if block is None:
+                ordinal = decoder._ordinal
+                decoder._ordinal += 1
+            else:
+                ordinal = block.ordinal
+                block.ordinal += 1
             if kind == INSERT:
                 return Insert(relation, new, position, xid, commit_lsn, time, ordinal, gid)
             if kind == UPDATE:
@@ -520,14 +526,14 @@ def glance(decoder: Decoder, data: bytes) -> Message | None:
         if kind == BEGIN and block is None:
             number, us, xid = _begin(data)
             commit_lsn = _new_int(LSN, number)
-            time = POSTGRES_EPOCH_UTC + timedelta(0, 0, us)
+            time = POSTGRES_EPOCH_UTC + MICROSECOND * us
             open_transaction(decoder, xid, commit_lsn, time, None)
             return Begin(xid, commit_lsn, time)
         if kind == COMMIT and block is None:
             flags, number, end_number, us = _commit(data)
             if flags:
                 return None
-            time = POSTGRES_EPOCH_UTC + timedelta(0, 0, us)
+            time = POSTGRES_EPOCH_UTC + MICROSECOND * us
             xid = decoder._xid
             open_transaction(decoder, None, None, None, None)
             return Commit(xid, _new_int(LSN, number), _new_int(LSN, end_number), time)

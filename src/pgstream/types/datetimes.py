@@ -33,6 +33,7 @@ _unpack_timetz = struct.Struct(">qi").unpack
 
 POSTGRES_EPOCH: Final = datetime(2000, 1, 1)
 POSTGRES_EPOCH_UTC: Final = datetime(2000, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)  # a product of it is quicker than its constructor
 _EPOCH_DAYS: Final = date(2000, 1, 1).toordinal()
 _DAY: Final = 86_400_000_000
 _SPECIAL_DATE: Final = {2**31 - 1: "infinity", -(2**31): "-infinity"}
@@ -79,7 +80,7 @@ def time_binary(raw: bytes) -> time | str:
         raise ValueError("not within a day")
     if us == _DAY:
         return "24:00:00"
-    return (POSTGRES_EPOCH + timedelta(microseconds=us)).time()
+    return (POSTGRES_EPOCH + MICROSECOND * us).time()
 
 
 def timetz_text(raw: bytes) -> time | str:
@@ -103,7 +104,7 @@ def timetz_binary(raw: bytes) -> time | str:
         raise ValueError("not within a day")
     if us == _DAY:
         return "24:00:00" + _text_of_offset(-west)
-    moment = (POSTGRES_EPOCH + timedelta(microseconds=us)).time()
+    moment: time = (POSTGRES_EPOCH + MICROSECOND * us).time()
     return moment.replace(tzinfo=_zone(-west))
 
 
@@ -121,7 +122,7 @@ def timestamp_binary(raw: bytes) -> datetime | str:
     """Eight bytes: microseconds since 2000-01-01 00:00."""
     us: int = _unpack_time(raw)[0]
     try:
-        return POSTGRES_EPOCH + timedelta(0, 0, us)
+        return POSTGRES_EPOCH + MICROSECOND * us
     except OverflowError:
         return text_of_timestamp(us, "")
 
@@ -147,7 +148,7 @@ def timestamptz_binary(raw: bytes) -> datetime | str:
     """Eight bytes: microseconds since 2000-01-01 00:00 UTC."""
     us: int = _unpack_time(raw)[0]
     try:
-        return POSTGRES_EPOCH_UTC + timedelta(0, 0, us)
+        return POSTGRES_EPOCH_UTC + MICROSECOND * us
     except OverflowError:
         return text_of_timestamp(us, "+00")
 
