@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib.util
 import inspect
 import os
 import pickle
@@ -281,3 +282,42 @@ def test_pickles_pass_between_compiled_and_plain_modules(tmp_path: Path) -> None
     assert samples == SAMPLES
     assert reprs == [repr(sample) for sample in SAMPLES]
     assert samples[7].new["bio"] is UNCHANGED
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module as it is where nothing is compiled."""
+    path = Path(messages.__file__).with_name("messages.py")
+    spec = importlib.util.spec_from_file_location("pgstream.plain_messages", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_constructors_of_plain_messages(plain: Any) -> None:
+    for sample in SAMPLES:
+        kind = getattr(plain, type(sample).__name__)
+        written = kind.__init__.__wrapped__  # what dataclass would have had called
+        assert inspect.signature(kind.__init__) == inspect.signature(written)
+        assert kind.__init__.__qualname__ == written.__qualname__ == f"{kind.__name__}.__init__"
+        names = [field.name for field in dataclasses.fields(kind)]
+        values = {name: getattr(sample, name) for name in names}
+        made = kind(*values.values())
+        assert vars(made) == values
+        assert list(vars(made)) == names
+        other = object.__new__(kind)
+        written(other, **values)
+        assert made == kind(**values) == other
+        assert repr(made) == repr(other) == repr(sample)
+        for name in names:
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(made, name, None)
+        with pytest.raises(TypeError, match=rf"{kind.__name__}.__init__\(\)"):
+            kind(*values.values(), None)
+    assert plain.Begin(1, LSN(2), TIME).redelivered is False
+    assert plain.Insert(RELATION, {}, *PLACE, 0).gid is None
+    with pytest.raises(TypeError, match=r"Insert.__init__\(\) missing 1 .*'ordinal'"):
+        plain.Insert(RELATION, {}, *PLACE)

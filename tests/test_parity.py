@@ -508,6 +508,42 @@ def test_what_is_no_contiguous_buffer(twins: Twins, payload: Any) -> None:
     assert kinds[0] is kinds[1]
 
 
+# What the Python decoder reads at a glance is what its functions for each message make of it.
+
+
+def closely(**options: Any) -> Any:
+    """A Python decoder that reads nothing at a glance."""
+    module = importlib.import_module("pgstream._decode_py")
+
+    class Closely(module.Decoder):  # type: ignore[misc, name-defined]
+        def decode(self, payload: Any) -> Any:
+            return module.decode_payload(self, module.Reader(payload))
+
+    return Closely(**options)
+
+
+@pytest.mark.parametrize("row_factory", [dict_row, tuple_row, _lists])
+def test_what_is_frequent_is_read_at_a_glance(row_factory: Any) -> None:
+    module = importlib.import_module("pgstream._decode_py")
+    decoder, other = module.Decoder(row_factory=row_factory), closely(row_factory=row_factory)
+    for payload in RICH:
+        message = module.glance(decoder, payload)
+        assert (message is not None) == (payload[25:26] in (b"I", b"U", b"D", b"B", b"C"))
+        if message is None:
+            message = decoder.decode(payload)
+        assert canonical(message) == canonical(other.decode(payload))
+    pair = Pair(decoder, other)
+    pair.decode_all(PROBES)
+
+
+@examples(200)
+@given(sessions.sessions(wild=True) | sessions.damaged_sessions(), OPTIONS)
+def test_at_a_glance_and_closely(payloads: list[bytes], options: dict[str, Any]) -> None:
+    module = importlib.import_module("pgstream._decode_py")
+    pair = Pair(module.Decoder(**options), closely(**options))
+    pair.decode_all([*payloads, *PROBES])
+
+
 # Values.
 
 _TYPES = sorted([*sessions.VALUES, *sessions.NO_LOADER])

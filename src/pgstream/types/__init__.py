@@ -29,7 +29,7 @@ from .composites import Composite
 from .documents import JSONText
 from .failures import LOAD_ERRORS, LoaderFailed
 from .intervals import Interval
-from .registry import Loader, Loaders, Numeric
+from .registry import Loader, Loaders, Numeric, as_function
 
 __all__ = [
     "LOAD_ERRORS",
@@ -42,4 +42,5 @@ __all__ = [
     "Loaders",
     "Numeric",
     "TypeInfo",
+    "as_function",
 ]

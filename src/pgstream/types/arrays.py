@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+from . import numbers
 
 MAX_DIMENSIONS: Final = 6  # MAXDIM of the server
 
 COMMA: Final = ord(",")
 _LEFT, _RIGHT, _QUOTE, _BACKSLASH = b'{}"\\'
-_header = struct.Struct(">iiI")
-_dimension = struct.Struct(">ii")
-_length = struct.Struct(">i")
+_header = struct.Struct(">iiI").unpack_from
+_dimension = struct.Struct(">ii").unpack_from
+_one_dimension = struct.Struct(">i8xi4x").unpack_from  # dimensions, their first's size
+_NUMBERS: Final[dict[Callable[[bytes], Any], tuple[int, Callable[[bytes], Iterable[Any]]]]] = {
+    # a loader of numbers: their size, and what reads them, each with its length before it
+    numbers.int2_binary: (2, struct.Struct(">ih").iter_unpack),
+    numbers.int4_binary: (4, struct.Struct(">ii").iter_unpack),
+    numbers.int8_binary: (8, struct.Struct(">iq").iter_unpack),
+    numbers.oid_binary: (4, struct.Struct(">iI").iter_unpack),
+    numbers.float8_binary: (8, struct.Struct(">id").iter_unpack),
+}
+_length = struct.Struct(">i").unpack_from
+_is_plain = re.compile(rb'\{[^{}"\\]+\}').fullmatch  # one dimension, nothing quoted
 
 
 class ArrayText:
@@ -28,10 +41,18 @@ class ArrayText:
     def __init__(self, element: Callable[[bytes], Any], delimiter: int = COMMA) -> None:
         self.element = element
         self.delimiter = delimiter
+        self._between = bytes([delimiter])
         self._special = bytes([delimiter]) + b'{}"\\'
         self._after = bytes([delimiter, _RIGHT])
 
     def __call__(self, raw: bytes) -> list[Any]:
+        if _is_plain(raw):
+            items = raw[1:-1].split(self._between)
+            if b"" not in items:
+                element = self.element
+                if b"NULL" not in items:
+                    return list(map(element, items))
+                return [None if item == b"NULL" else element(item) for item in items]
         start = 0
         if raw[:1] == b"[":  # lower bounds other than 1
             start = raw.index(b"=") + 1
@@ -84,11 +105,20 @@ class ArrayBinary:
 
     def __init__(self, element: Callable[[bytes], Any]) -> None:
         self.element = element
+        self._numbers = _NUMBERS.get(element)
 
     def __call__(self, raw: bytes) -> list[Any]:
+        if self._numbers is not None and len(raw) > 20:
+            # Of one dimension, and with no NULL among them, they can be read in one go.
+            size, read = self._numbers
+            dimensions, count = _one_dimension(raw)
+            if dimensions == 1 and len(raw) == 20 + count * (4 + size):
+                flat = [number for length, number in read(raw[20:]) if length == size]
+                if len(flat) == count:
+                    return flat
         if len(raw) < 12:
             raise ValueError("shorter than its header")
-        dimensions, _flags, _type = _header.unpack_from(raw)
+        dimensions, _flags, _type = _header(raw)
         at = 12
         if not 0 <= dimensions <= MAX_DIMENSIONS or len(raw) < at + 8 * dimensions:
             raise ValueError("impossible number of dimensions")
@@ -96,28 +126,28 @@ class ArrayBinary:
         room = (len(raw) - at - 8 * dimensions) // 4  # each element has a length, at least
         count = 1 if dimensions else 0
         for _ in range(dimensions):
-            size, _lower = _dimension.unpack_from(raw, at)
+            size, _lower = _dimension(raw, at)
             at += 8
             count *= size
             if size < 1 or count > room:
                 raise ValueError("more elements than bytes")
             sizes.append(size)
-        flat: list[Any] = []
+        flat = []
+        element = self.element
         for _ in range(count):
-            if at + 4 > len(raw):
-                raise ValueError("truncated")
-            length = _length.unpack_from(raw, at)[0]
+            length = _length(raw, at)[0]  # raises where it is not there
             at += 4
             if length == -1:
                 flat.append(None)
                 continue
-            if not 0 <= length <= len(raw) - at:
-                raise ValueError("impossible element length")
-            flat.append(self.element(raw[at : at + length]))
+            start = at
             at += length
+            if length < 0 or at > len(raw):
+                raise ValueError("impossible element length")
+            flat.append(element(raw[start:at]))
         if at != len(raw):
             raise ValueError("something after the array")
-        return nest(flat, sizes)
+        return flat if dimensions < 2 else nest(flat, sizes)
 
 
 def nest(flat: list[Any], sizes: list[int]) -> list[Any]:

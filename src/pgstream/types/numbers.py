@@ -21,6 +21,10 @@ _unpack_uint4 = struct.Struct(">I").unpack
 _float4 = struct.Struct(">f")
 _unpack_float8 = struct.Struct(">d").unpack
 _numeric_header = struct.Struct(">HhHH")
+# By size: header and digits of the numerics that are usual, for arithmetic of small integers.
+_SHORT_NUMERIC: Final = {
+    8 + 2 * count: struct.Struct(f">HhHH{count}H").unpack for count in range(10)
+}
 
 _FLOAT4_MIN_NORMAL: Final = 2.0**-126
 _FLOAT4_MAX: Final = 0x7F7FFFFF  # as bits
@@ -52,6 +56,8 @@ def bool_binary(raw: bytes) -> bool:
 
 def int_text(raw: bytes) -> int:
     """Decimal digits of int2, int4, int8, oid or xid."""
+    if len(raw) < 19 and raw.isdigit():  # most of them, which fit
+        return int(raw)
     digits = raw[1:] if raw[:1] == b"-" else raw
     if not digits.isdigit() or len(digits) > 19:
         raise ValueError("not an integer")
@@ -132,13 +138,32 @@ def float8_binary(raw: bytes) -> float:
 def numeric_text(raw: bytes) -> Decimal:
     """Decimal digits, the scale kept, or NaN, ±Infinity."""
     # Decimal would take more, and where its context says so, turn the rest into NaN.
-    if not _NUMERIC_TEXT.fullmatch(raw):
+    whole, point, decimals = raw.partition(b".")
+    plain = whole.isdigit() and (decimals.isdigit() or not point)
+    if not plain and not _NUMERIC_TEXT.fullmatch(raw):
         raise ValueError("not a number")
     return Decimal(raw.decode())
 
 
 def numeric_binary(raw: bytes) -> Decimal:
     """Base-10000 digits: u16 count, i16 weight, u16 sign, u16 display scale, the digits."""
+    layout = _SHORT_NUMERIC.get(len(raw))
+    if layout is not None:
+        count, weight, sign, scale, *groups = layout(raw)
+        if count == len(groups) and sign in (0, 0x4000) and scale < 40 and -10 < weight < 10:
+            number = 0
+            for group in groups:
+                if group > 9999:
+                    raise ValueError("digit beyond 9999")
+                number = number * 10_000 + group
+            surplus = 4 * (count - 1 - weight) - scale  # decimals sent beyond its scale
+            if surplus > 0:
+                number, rest = divmod(number, 10**surplus)
+                if rest:
+                    raise ValueError("digits beyond its scale")
+            elif surplus:
+                number *= 10**-surplus
+            return Decimal(f"{'-' if sign else ''}{number}E-{scale}")
     return Decimal(text_of_numeric(raw))
 
 

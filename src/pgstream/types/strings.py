@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
-from uuid import UUID
+from typing import Final
+from uuid import UUID, SafeUUID
 
-_UUID_TEXT = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_HEX_AS_0: Final = bytes.maketrans(b"123456789abcdef", b"0" * 15)
+_UUID_SHAPE: Final = b"00000000-0000-0000-0000-000000000000"
+_UNKNOWN: Final = SafeUUID.unknown
+_new = object.__new__
+_set = object.__setattr__  # UUID's own refuses
 _ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
 
 
@@ -68,16 +73,24 @@ def bytea_binary(raw: bytes) -> bytes:
 
 def uuid_text(raw: bytes) -> UUID:
     """Hex digits in five groups, lower case."""
-    if not _UUID_TEXT.fullmatch(raw):
+    if raw.translate(_HEX_AS_0) != _UUID_SHAPE:
         raise ValueError("not a UUID")
-    return UUID(int=int(raw.replace(b"-", b""), 16))
+    return _uuid(int(raw.replace(b"-", b""), 16))
 
 
 def uuid_binary(raw: bytes) -> UUID:
     """16 bytes."""
     if len(raw) != 16:
         raise ValueError("not 16 bytes")
-    return UUID(int=int.from_bytes(raw, "big"))
+    return _uuid(int.from_bytes(raw, "big"))
+
+
+def _uuid(number: int) -> UUID:
+    """What ``UUID(int=number)`` makes; its checks, all of them passed here, take most of it."""
+    value = _new(UUID)
+    _set(value, "int", number)
+    _set(value, "is_safe", _UNKNOWN)
+    return value
 
 
 def _unescape(escaped: bytes) -> bytes:
