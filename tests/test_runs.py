@@ -57,6 +57,8 @@ def in_runs(decoder: Any, payloads: Sequence[bytes]) -> Iterator[Any]:
         before = at
         changes, at, message = decoder.decode_run(payloads, at)
         assert before < at <= len(payloads)
+        if hasattr(decoder, "written"):
+            assert decoder.written == sum(lines.count(b"\n") for lines in changes)
         yield from changes
         if message is not None:
             yield told(message) if isinstance(message, ProtocolError) else message

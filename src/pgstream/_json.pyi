@@ -7,6 +7,8 @@ from .messages import Change, Keepalive, Message, Payload
 from .types import Catalog, Numeric
 
 class JSONDecoder(Decoder):
+    @property
+    def written(self) -> int: ...
     def __init__(
         self,
         *,

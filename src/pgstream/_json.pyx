@@ -44,6 +44,14 @@ cdef extern from "Python.h":
 cdef extern from *:
     """
     static const char pgstream_digits[] = "0123456789abcdef";
+    static char pgstream_pairs[200];  // 00 to 99
+    static void pgstream_fill_pairs(void) {
+        int number;
+        for (number = 0; number < 100; number++) {
+            pgstream_pairs[2 * number] = (char)('0' + number / 10);
+            pgstream_pairs[2 * number + 1] = (char)('0' + number % 10);
+        }
+    }
     // What JSON wants written otherwise: 1 for control characters, the letter of an escape, 2
     // for bytes beyond ASCII, which have to be UTF-8.
     static unsigned char pgstream_escape[256];
@@ -89,6 +97,8 @@ cdef extern from *:
     bint is_special "pgstream_special"(const unsigned char *data)
     object bytes_of "pgstream_bytes_of"(object type, const char *data, Py_ssize_t size)
     const char *HEX "pgstream_digits"
+    const char *PAIRS "pgstream_pairs"
+    void fill_pairs "pgstream_fill_pairs"()
     unsigned char *ESCAPE "pgstream_escape"
     void fill_escapes "pgstream_fill_escapes"()
 
@@ -110,6 +120,7 @@ cdef int64_t _DAY = 86400000000
 cdef int _MAX_DIMENSIONS = MAX_DIMENSIONS
 
 fill_escapes()
+fill_pairs()
 import_datetime()
 
 
@@ -183,7 +194,7 @@ cdef class Shape:
     cdef bytes insert       # up to the LSN
     cdef bytes update
     cdef bytes delete
-    cdef list names         # as JSON, with a colon
+    cdef list names         # as JSON, between a comma and a colon
     cdef list text          # writers
     cdef list binary
     cdef list is_key
@@ -197,8 +208,12 @@ cdef class JSONDecoder(Decoder):
 
     Args:
         settings: The decoder's own: ``values``, ``numeric``, ``catalog``.
+
+    Attributes:
+        written: How many lines the last run holds.
     """
 
+    cdef readonly Py_ssize_t written
     cdef Output out
     cdef object text
     cdef object write
@@ -218,6 +233,7 @@ cdef class JSONDecoder(Decoder):
     def decode_run(self, payloads, Py_ssize_t start=0):
         """As :meth:`Decoder.decode_run`, with the changes as one JSONLines, or none."""
         cdef Py_ssize_t at = start, count = len(payloads), mark
+        self.written = 0
         while at < count:
             payload = payloads[at]
             mark = self.out.used
@@ -225,6 +241,7 @@ cdef class JSONDecoder(Decoder):
                 self, <const unsigned char *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
             ):
                 at += 1
+                self.written += 1
                 continue
             self.out.used = mark
             try:
@@ -250,7 +267,9 @@ cdef class JSONDecoder(Decoder):
     cdef int write_event(self, event) except -1:
         """The other way: through the event, and the handler of events."""
         self.write(event)
-        self.out.put_bytes((<str>self.text.getvalue()).encode())
+        lines = self.text.getvalue()
+        self.written += lines.count("\n")
+        self.out.put_bytes((<str>lines).encode())
         self.text.seek(0)
         self.text.truncate()
         return 0
@@ -299,7 +318,7 @@ cdef Shape shape_of(JSONDecoder decoder, Plan plan):
     shape.insert = f'{{"op":"insert"{table},"lsn":"'.encode()
     shape.update = f'{{"op":"update"{table},"lsn":"'.encode()
     shape.delete = f'{{"op":"delete"{table},"lsn":"'.encode()
-    shape.names = [(encode_str(column.name) + ":").encode() for column in columns]
+    shape.names = [f",{encode_str(column.name)}:".encode() for column in columns]
     shape.text = [writer_of(loaders.text(column.type_oid)) for column in columns]
     shape.binary = [writer_of(loaders.binary(column.type_oid)) for column in columns]
     shape.is_key = [column.is_key for column in columns]
@@ -460,6 +479,7 @@ cdef const unsigned char *write_tuple(
     cdef unsigned char kind
     cdef bint first = True
     cdef Writer writer
+    cdef bytes name
     if end - at < 2 or be16(at) != plan.width:
         return NULL
     at += 2
@@ -484,10 +504,9 @@ cdef const unsigned char *write_tuple(
         if kind == UNCHANGED_TOAST:
             unchanged[0] += 1
             continue
-        if not first:
-            out.byte(c",")
+        name = <bytes>shape.names[index]
+        out.put(PyBytes_AS_STRING(name) + first, PyBytes_GET_SIZE(name) - first)
         first = False
-        out.put_bytes(<bytes>shape.names[index])
         if kind == NULL_CELL:
             out.put(b"null", 4)
             continue
@@ -510,11 +529,9 @@ cdef int write_unchanged(Output out, Shape shape, const unsigned char *at) excep
         kind = at[0]
         at += 1
         if kind == UNCHANGED_TOAST:
-            if not first:
-                out.byte(c",")
-            first = False
             name = shape.names[index]
-            out.put(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name) - 1)  # without the colon
+            out.put(PyBytes_AS_STRING(name) + first, PyBytes_GET_SIZE(name) - first - 1)
+            first = False
         elif kind != NULL_CELL:
             at += 4 + be32(at)
     out.byte(c"]")
@@ -530,12 +547,13 @@ cdef int put_int(Output out, int64_t value) except -1:
     cdef uint64_t rest = <uint64_t>value
     if value < 0:
         rest = 0 - rest
-    while True:
+    while rest >= 10:
+        at -= 2
+        memcpy(digits + at, PAIRS + 2 * (rest % 100), 2)
+        rest //= 100
+    if rest or at == 20:
         at -= 1
-        digits[at] = <char>(c"0" + rest % 10)
-        rest //= 10
-        if rest == 0:
-            break
+        digits[at] = <char>(c"0" + rest)
     if value < 0:
         out.byte(c"-")
     return out.put(digits + at, 20 - at)

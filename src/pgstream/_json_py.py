@@ -21,10 +21,14 @@ class JSONDecoder(Decoder):
 
     Args:
         settings: The decoder's own: ``values``, ``numeric``, ``catalog``.
+
+    Attributes:
+        written: How many lines the last run holds.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(json_loads=JSONText, **settings)
+        self.written = 0
         self._text = io.StringIO()
         self._write = JSONLinesHandler(self._text)
 
@@ -47,6 +51,7 @@ class JSONDecoder(Decoder):
 
     def _lines(self) -> list[Change]:
         lines = self._text.getvalue()
+        self.written = lines.count("\n")
         self._text.seek(0)
         self._text.truncate()
         return [JSONLines(lines.encode())] if lines else []

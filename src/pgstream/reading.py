@@ -15,7 +15,6 @@ from .messages import (
     BeginPrepare,
     CommitPrepared,
     Event,
-    JSONLines,
     Keepalive,
     LogicalMessage,
     Payload,
@@ -154,8 +153,9 @@ class Reading:
                     return
             changes, self._at, message = self._decoder.decode_run(self._piece, self._at)
             if changes and not self._skipping:
+                decoder = self._decoder
                 positions.events += (
-                    changes[0].count(b"\n") if isinstance(changes[0], JSONLines) else len(changes)
+                    decoder.written if isinstance(decoder, JSONDecoder) else len(changes)
                 )
                 run.extend(changes)
             kind = type(message)
