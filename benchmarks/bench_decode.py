@@ -22,8 +22,9 @@ CONTENDERS: dict[str, Callable[[], Any]] = {
     "cython, one by one": _decode.Decoder,
     "cython, values as text": lambda: _decode.Decoder(values="text"),
     "python twin": _decode_py.Decoder,
+    "python twin, one by one": _decode_py.Decoder,
 }
-ONE_BY_ONE = ("handwritten", "cython, one by one")
+ONE_BY_ONE = ("handwritten", "cython, one by one", "python twin, one by one")
 CHECKED = 20_000  # messages
 PIECE = 500  # payloads for one call of decode_run, about as many wide rows as libpq's buffer holds
 

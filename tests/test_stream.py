@@ -242,6 +242,23 @@ def test_the_collector_rests_only_while_a_batch_gathers(shop: Database) -> None:
     assert gc.isenabled()
 
 
+def test_a_slow_consumer_lets_a_bounded_number_of_rows_gather(shop: Database) -> None:
+    """They are taken out of the socket meanwhile, in order, and no more than so many."""
+    shop.execute("INSERT INTO users SELECT n, 'n' FROM generate_series(1, 40000) n")
+    found, waiting = [], []
+    with open_stream(shop, until="now", streaming="off") as stream:
+        for event in stream:
+            if isinstance(event, Insert):
+                found.append(event.new["id"])
+                if len(found) % 500 == 0:
+                    time.sleep(0.002)
+                    connector = stream._session._connector
+                    assert connector is not None
+                    waiting.append(sum(map(len, connector._backlog)))
+    assert found == list(range(1, 40001))
+    assert 1000 < max(waiting) < 12_000
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_an_impossible_batch_size_is_refused(shop: Database, size: int) -> None:
     with open_stream(shop) as stream, pytest.raises(ValueError, match="at least 1"):

@@ -1,3 +1,5 @@
 from psycopg.pq.abc import PGconn
 
-def drain(pgconn: PGconn, limit: int) -> tuple[list[bytes], int]: ...
+from .messages import Payload
+
+def drain(pgconn: PGconn, limit: int) -> tuple[list[Payload], int]: ...

@@ -5,8 +5,10 @@ from __future__ import annotations
 import psycopg
 from psycopg.pq.abc import PGconn
 
+from .messages import Payload
 
-def drain(pgconn: PGconn, limit: int) -> tuple[list[bytes], int]:
+
+def drain(pgconn: PGconn, limit: int) -> tuple[list[Payload], int]:
     """Take up to ``limit`` CopyData messages out of what has arrived; does not wait.
 
     Returns:
@@ -14,7 +16,7 @@ def drain(pgconn: PGconn, limit: int) -> tuple[list[bytes], int]:
         stream, -2 for an error, which ``pgconn.error_message`` describes, and anything
         above 0 where the limit was reached.
     """
-    payloads: list[bytes] = []
+    payloads: list[Payload] = []
     size = 1
     while len(payloads) < limit:
         try:

@@ -7,9 +7,7 @@ line is dropped, and the message goes the other way. So a writer need not know o
 and there is one place that decides what is one.
 """
 
-from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
-)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.datetime cimport (
     datetime_day, datetime_hour, datetime_microsecond, datetime_minute, datetime_month,
     datetime_second, datetime_year, import_datetime,
@@ -20,7 +18,7 @@ from libc.math cimport isfinite
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from ._decode cimport Decoder, Plan, Reader, find_plan
+from ._decode cimport Decoder, Plan, find_plan
 from .types._loaders cimport (
     Date, Loader, Time, be16, be32, be64, civil, clock, compiled, floor_div, format_numeric,
     numeric_room, parse_date, parse_offset, parse_time,

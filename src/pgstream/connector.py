@@ -17,8 +17,9 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 import psycopg
 from psycopg import generators
@@ -67,7 +68,9 @@ _STATUS: Final = struct.Struct(">cQQQqB")
 _POSTGRES_EPOCH: Final = 946_684_800  # 2000-01-01 in Unix seconds
 _XLOGDATA: Final = ord("w")
 _KEEPALIVE_MESSAGE: Final = ord("k")
-_CHUNK: Final = 4096  # payloads handed on at once, at most
+_CHUNK: Final = 4096  # payloads taken out of libpq at once, at most
+_PIECE: Final = 256  # payloads handed on at once, at most
+_BACKLOG: Final = 16  # pieces that are taken in before they are handed on, or about so many
 _BUFFER: Final = 2**17 - 2**10  # bytes that libpq can take from the socket at once
 _BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
 _REST_SECONDS: Final = 0.0005  # between two readings of a busy stream, at least
@@ -132,6 +135,7 @@ class Connector:
         self._ended = False  # no more CopyData will come
         self._left = False
         self._pace = _Pace()
+        self._backlog: deque[list[Payload]] = deque()  # taken in, and not handed on yet
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """Take a notice of the server; one that tells of skipped data becomes an error."""
@@ -298,55 +302,78 @@ class Connector:
     # The stream
 
     def receive(self) -> PQGen[list[Payload]]:
-        """The payloads that have arrived; waits for one tick of the waiter if there is none.
+        """The payloads that have arrived, the first of them where there are many; waits for one
+        tick of the waiter if there is none.
 
         Raises:
             ServerError: if the server ended the stream, with its reason.
         """
-        pgconn, lock = self.pgconn, self._lock
+        if self._backlog:
+            self._gather()
+            return self._backlog.popleft()
         waited = False
         while True:
-            with lock:
-                chunk = self._drain()
+            if self._drain():
+                return self._backlog.popleft()
             if self._skipped is not None:
-                # Before the chunk is handed on: what follows must not be confirmed.
+                # What came with it must not be handed on: what follows must not be confirmed.
                 raise PublicationNotFound(
                     f"the server leaves out changes: {self._skipped}", faults.PUBLICATION_HINT
                 )
-            if chunk:
-                self._hear(chunk[-1])
-                return chunk
             if self._ended:
                 yield from self._raise_reason()
             if self._broken is not None:
                 self._lost(str(self._broken))
             if waited:
-                return chunk
+                return []
             ready: int = yield Wait.RW if self._unsent else Wait.R
             waited = not ready & Ready.R
             if ready:
                 self._pace.rest()
-                try:
-                    with lock:
-                        if self._unsent:
-                            self._unsent = pgconn.flush() != 0
-                        if ready & Ready.R:
-                            pgconn.consume_input()
-                except psycopg.OperationalError as error:
-                    # What had come before is handed on first, and may hold the reason.
-                    self._broken = error
+                self._take_in(ready)
 
-    def _drain(self) -> list[Payload]:
-        """What libpq has received and can give without waiting."""
+    def _gather(self) -> None:
+        """Take in what arrived while earlier payloads were handled.
+
+        The server sends a transaction in one go once it has read all of it. The socket holds a
+        few hundred rows: if they were left there, it would wait for us to handle them, and then
+        we for it to read on.
+        """
+        if len(self._backlog) < _BACKLOG and self._broken is None and self._pace.is_rested():
+            self._take_in(Ready.R)
+            self._drain()
+
+    def _take_in(self, ready: int) -> None:
+        """Let libpq read, and write what the socket did not take; neither waits."""
+        self._pace.reads()
+        try:
+            with self._lock:
+                if self._unsent:
+                    self._unsent = self.pgconn.flush() != 0
+                if ready & Ready.R:
+                    self.pgconn.consume_input()
+        except psycopg.OperationalError as error:
+            # What had come before is handed on first, and may hold the reason.
+            self._broken = error
+
+    def _drain(self) -> bool:
+        """Add what libpq has received and can give to the backlog; whether there was any."""
         if self._ended:
-            return []
-        chunk, size = drain(self.pgconn, _CHUNK)
-        if size == -2:
-            reason = self.pgconn.get_error_message("utf-8")
-            self._broken = psycopg.OperationalError(reason)
+            return False
+        with self._lock:
+            chunk, size = drain(self.pgconn, _CHUNK)
+            if size == -2:
+                reason = self.pgconn.get_error_message("utf-8")
+                self._broken = psycopg.OperationalError(reason)
         self._ended = size == -1
         self._pace.took(len(chunk))
-        return cast(list[Payload], chunk)
+        if not chunk or self._skipped is not None:
+            return False
+        self._hear(chunk[-1])
+        self._backlog.extend(
+            chunk[start : start + _PIECE] for start in range(0, len(chunk), _PIECE)
+        )
+        return True
 
     def _hear(self, payload: Payload) -> None:
         """Note the server's position, which stands in the header of what it sends."""
@@ -476,6 +503,13 @@ class _Pace:
             left = self._read + _REST_SECONDS - time.monotonic()
             if left > 0:
                 time.sleep(left)
+
+    def is_rested(self) -> bool:
+        """Whether it is time to read again."""
+        return time.monotonic() >= self._read + _REST_SECONDS
+
+    def reads(self) -> None:
+        """Note that the socket is read."""
         self._read = time.monotonic()
 
 

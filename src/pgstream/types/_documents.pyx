@@ -6,7 +6,6 @@ holds anything out of the ordinary is left to ``json.loads`` itself: an escape o
 character in a key, a number of more than 18 digits, deep nesting, whatever is malformed.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy

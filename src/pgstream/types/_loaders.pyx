@@ -7,10 +7,10 @@ the function and name it in ``COMPILED``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.datetime cimport date_new, datetime_new, import_datetime, time_new, timedelta_new
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
-from cpython.datetime cimport date_new, datetime_new, import_datetime, time_new, timedelta_new
-from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from .._objects cimport new_slotted
