@@ -52,7 +52,8 @@ def decoders() -> Figure | None:
                 of[f"{name}, {found['form']}"] = found["rate"] / 1000
         for name, rate in (decode["figures"].get(stream, {}) if decode else {}).items():
             if name in ("cython", "cython, values as text"):
-                of[name.replace("cython", "pgstream, Cython, runs")] = rate / 1000
+                form = "text" if name.endswith("text") else "typed"
+                of[f"pgstream, Cython, in runs, {form}"] = rate / 1000
             elif not peers:
                 of[name] = rate / 1000
     if not any(rates.values()):
