@@ -1,8 +1,8 @@
 """Objects made without their constructors, for the Cython modules.
 
-They are made out of sight of the garbage collector, which then has nothing to do with them,
-and a batch of thousands costs it nothing. It looks for cycles, and these objects cannot be
-changed, so that none can be closed through what they hold themselves.
+They are made out of sight of the garbage collector, so that it has nothing to do with them and
+a batch of thousands costs it little. What it looks for are cycles. An LSN and a UUID hold nothing
+that could lead back to them; of a message it is the row alone, see ``messages.py``.
 """
 
 from libc.stdint cimport uint64_t

@@ -22,37 +22,46 @@ class Outbox:
     def __init__(self, positions: Positions) -> None:
         self.handed_out = 0
         self._positions = positions
-        self._size = 0
+        self._put = 0  # how many events there were in all, handed out or not
         self._next: deque[Event] = deque()  # the run from which the last one was taken
-        self._runs: deque[list[Event]] = deque()  # those behind it
+        self._runs: deque[list[Event]] = deque()  # those behind it, none of them empty
         # Those that change a position, each with how many are handed out before it.
         self._noted: deque[tuple[int, Event]] = deque()
         self._since = 0.0  # when the oldest of them came
 
     def __len__(self) -> int:
-        return self._size
+        return self._put - self.handed_out
 
     def put(self, run: list[Event]) -> None:
         """Add events that were read; the list is given away."""
-        if not self._size:
+        if not run:
+            return
+        if not self:
             self._since = time.monotonic()
         if not NOTED.isdisjoint(map(type, run)):
-            first = self.handed_out + self._size
             self._noted.extend(
-                [(index, event) for index, event in enumerate(run, first) if type(event) in NOTED]
+                [
+                    (index, event)
+                    for index, event in enumerate(run, self._put)
+                    if type(event) in NOTED
+                ]
             )
         self._runs.append(run)
-        self._size += len(run)
+        self._put += len(run)
 
-    def take(self) -> Event:
-        """Hand out the next event. There must be one."""
+    def take(self) -> Event | None:
+        """Hand out the next event; ``None`` if there is none.
+
+        Every event that is not in a batch comes through here, so it asks for little.
+        """
+        if not self._next:
+            if not self._runs:
+                return None
+            self._next.extend(self._runs.popleft())
         noted = self._noted
         if noted and noted[0][0] == self.handed_out:
             self._positions.deliver(noted.popleft()[1])
-        while not self._next:
-            self._next.extend(self._runs.popleft())
         self.handed_out += 1
-        self._size -= 1
         return self._next.popleft()
 
     def batch(self, max_events: int, max_seconds: float) -> list[Event] | None:
@@ -63,8 +72,8 @@ class Outbox:
             max_events: More than this many are never handed out at once.
             max_seconds: How long an event waits once its transaction is whole.
         """
-        noted = self._noted
-        if self._size < max_events and time.monotonic() - self._since < max_seconds:
+        noted, size = self._noted, len(self)
+        if size < max_events and time.monotonic() - self._since < max_seconds:
             return None
         count = 0
         for index, event in noted:
@@ -73,11 +82,10 @@ class Outbox:
             if is_whole(event):
                 count = index - self.handed_out + 1
         if not count:
-            if self._size < max_events:
+            if size < max_events:
                 return None
             count = max_events
         self.handed_out += count
-        self._size -= count
         while noted and noted[0][0] < self.handed_out:
             self._positions.deliver(noted.popleft()[1])
         self._since = time.monotonic()
@@ -85,7 +93,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Drop what is here: it comes again."""
-        self._size = 0
+        self._put = self.handed_out
         self._next.clear()
         self._runs.clear()
         self._noted.clear()

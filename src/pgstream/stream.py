@@ -247,16 +247,16 @@ class Stream(_StreamBase):
         """The events, one by one, as they come. ``break`` and go on later as you like."""
         outbox, session = self._outbox, self._session
         while True:
-            while outbox and not session.stopped:
-                yield outbox.take()
+            while not session.stopped and (event := outbox.take()) is not None:
+                yield event
             if not self._fill():
                 return
 
     def __next__(self) -> Event:
-        while not self._outbox or self._session.stopped:
+        while self._session.stopped or (event := self._outbox.take()) is None:
             if not self._fill():
                 raise StopIteration
-        return self._outbox.take()
+        return event
 
     def _fill(self) -> bool:
         """Read on; False at the end."""
@@ -306,8 +306,7 @@ class Stream(_StreamBase):
             if position is not None:
                 self._session.adopt(position())
             while self._fill():
-                while outbox and not session.stopped:
-                    event = outbox.take()
+                while not session.stopped and (event := outbox.take()) is not None:
                     handler(event)
                     if flush is None and type(event) in NOTED:
                         self.ack()
@@ -384,16 +383,16 @@ class AsyncStream(_StreamBase):
         """As :meth:`Stream.__iter__`."""
         outbox, session = self._outbox, self._session
         while True:
-            while outbox and not session.stopped:
-                yield outbox.take()
+            while not session.stopped and (event := outbox.take()) is not None:
+                yield event
             if not await self._fill():
                 return
 
     async def __anext__(self) -> Event:
-        while not self._outbox or self._session.stopped:
+        while self._session.stopped or (event := self._outbox.take()) is None:
             if not await self._fill():
                 raise StopAsyncIteration
-        return self._outbox.take()
+        return event
 
     async def _fill(self) -> bool:
         """Read on; False at the end."""
@@ -431,8 +430,7 @@ class AsyncStream(_StreamBase):
             if position is not None:
                 self._session.adopt(await _finished(position()))
             while await self._fill():
-                while outbox and not session.stopped:
-                    event = outbox.take()
+                while not session.stopped and (event := outbox.take()) is not None:
                     await _finished(handler(event))
                     if flush is None and type(event) in NOTED:
                         self.ack()
