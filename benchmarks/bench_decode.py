@@ -39,9 +39,8 @@ def test_decode(
     check(make(), payloads[:CHECKED], values="text" if contender.endswith("as text") else "typed")
     pieces = [payloads[at : at + PIECE] for at in range(0, len(payloads), PIECE)]
 
-    def one_by_one() -> None:
-        decode = make().decode
-        for payload in payloads:  # an event is dropped before the next is made
+    def one_by_one(decode: Callable[[bytes], Any], some: list[bytes]) -> None:
+        for payload in some:  # an event is dropped before the next is made
             decode(payload)
 
     def in_runs() -> None:
@@ -51,15 +50,14 @@ def test_decode(
             while at < len(piece):
                 _, at, _ = decode_run(piece, at)
 
-    read = one_by_one if contender in ONE_BY_ONE else in_runs
+    def read() -> None:
+        if contender in ONE_BY_ONE:
+            one_by_one(make().decode, payloads)
+        else:
+            in_runs()
+
     part = payloads[:CHECKED]
-
-    def by_hand() -> None:
-        decode = handwritten.Decoder().decode
-        for payload in part:
-            decode(payload)
-
-    yardstick = Yardstick(by_hand, len(part))
+    yardstick = Yardstick(lambda: one_by_one(handwritten.Decoder().decode, part), len(part))
     benchmark.pedantic(read, setup=yardstick, rounds=5, warmup_rounds=1)
     if benchmark.stats is not None:
         found = len(payloads) / benchmark.stats.stats.median

@@ -12,7 +12,7 @@ cdef extern from *:
     """
     #include <stdint.h>
 
-    // Objects/_decimal: PyDecObject, and the mpd_t in it.
+    // Modules/_decimal/_decimal.c: PyDecObject, and the mpd_t in it.
     typedef struct {
         PyObject_HEAD
         Py_hash_t hash;
