@@ -242,6 +242,29 @@ def test_the_collector_rests_only_while_a_batch_gathers(shop: Database) -> None:
     assert gc.isenabled()
 
 
+def test_the_collector_does_not_look_at_batches_that_are_let_go(shop: Database) -> None:
+    shop.execute("INSERT INTO users SELECT n, 'n' FROM generate_series(1, 20000) n")
+    passes = 0
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        nonlocal passes
+        passes += phase == "start"
+
+    batches, kept = 0, []
+    with open_stream(shop, until="now") as stream:
+        for batch in stream.batches(max_events=1000):
+            batches += 1
+            if batches == 2:
+                gc.callbacks.append(count)
+            if batches == 18:
+                gc.callbacks.remove(count)
+            if batches > 18:
+                kept.append(batch)
+    assert batches == 21
+    assert len(kept) == 3
+    assert passes < 4  # a batch is more than the collector waits for, and there were 16
+
+
 def test_a_slow_consumer_lets_a_bounded_number_of_rows_gather(shop: Database) -> None:
     """They are taken out of the socket meanwhile, in order, and no more than so many."""
     shop.execute("INSERT INTO users SELECT n, 'n' FROM generate_series(1, 40000) n")

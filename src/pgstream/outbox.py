@@ -16,21 +16,26 @@ class Outbox:
         positions: Is told of each event that is handed out and changes a position.
 
     Attributes:
-        handed_out: How many events the user was given.
+        part: The events behind the one that :meth:`take` handed out last, the next one at the
+            end. None of them changes a position, so that to hand one out is to pop it.
     """
 
     def __init__(self, positions: Positions) -> None:
-        self.handed_out = 0
+        self.part: list[Event] = []
         self._positions = positions
-        self._put = 0  # how many events there were in all, handed out or not
-        self._next: deque[Event] = deque()  # the run from which the last one was taken
-        self._runs: deque[list[Event]] = deque()  # those behind it, none of them empty
-        # Those that change a position, each with how many are handed out before it.
-        self._noted: deque[tuple[int, Event]] = deque()
+        # What is behind it. Of each list none but the first event may change a position.
+        self._parts: deque[list[Event]] = deque()
+        self._behind = 0  # how many events that are
+        self._put = 0  # how many there were in all, handed out or not
         self._since = 0.0  # when the oldest of them came
 
     def __len__(self) -> int:
-        return self._put - self.handed_out
+        return len(self.part) + self._behind
+
+    @property
+    def handed_out(self) -> int:
+        """How many events the user was given."""
+        return self._put - len(self)
 
     def put(self, run: list[Event]) -> None:
         """Add events that were read; the list is given away."""
@@ -38,31 +43,25 @@ class Outbox:
             return
         if not self:
             self._since = time.monotonic()
-        if not NOTED.isdisjoint(map(type, run)):
-            self._noted.extend(
-                [
-                    (index, event)
-                    for index, event in enumerate(run, self._put)
-                    if type(event) in NOTED
-                ]
-            )
-        self._runs.append(run)
         self._put += len(run)
+        self._behind += len(run)
+        if not NOTED.isdisjoint(map(type, run)):
+            start = 0
+            for index, kind in enumerate(map(type, run)):
+                if kind in NOTED and index:
+                    self._parts.append(run[start:index])
+                    start = index
+            del run[:start]
+        self._parts.append(run)
 
     def take(self) -> Event | None:
-        """Hand out the next event; ``None`` if there is none.
-
-        Every event that is not in a batch comes through here, so it asks for little.
-        """
-        if not self._next:
-            if not self._runs:
+        """Hand out the next event; ``None`` if there is none."""
+        if not self.part:
+            if not self._parts:
                 return None
-            self._next.extend(self._runs.popleft())
-        noted = self._noted
-        if noted and noted[0][0] == self.handed_out:
-            self._positions.deliver(noted.popleft()[1])
-        self.handed_out += 1
-        return self._next.popleft()
+            self.part = self._next_part()
+            self.part.reverse()
+        return self.part.pop()
 
     def batch(self, max_events: int, max_seconds: float) -> list[Event] | None:
         """Hand out a batch: whole transactions, or a part of one too large. ``None`` if it is
@@ -72,38 +71,46 @@ class Outbox:
             max_events: More than this many are never handed out at once.
             max_seconds: How long an event waits once its transaction is whole.
         """
-        noted, size = self._noted, len(self)
+        size = len(self)
         if size < max_events and time.monotonic() - self._since < max_seconds:
             return None
-        count = 0
-        for index, event in noted:
-            if index - self.handed_out >= max_events:
+        count, before = 0, len(self.part)
+        for part in self._parts:
+            if before >= max_events:
                 break
-            if is_whole(event):
-                count = index - self.handed_out + 1
+            if is_whole(part[0]):
+                count = before + 1
+            before += len(part)
         if not count:
             if size < max_events:
                 return None
             count = max_events
-        self.handed_out += count
-        while noted and noted[0][0] < self.handed_out:
-            self._positions.deliver(noted.popleft()[1])
         self._since = time.monotonic()
         return self._cut(count)
 
     def clear(self) -> None:
         """Drop what is here: it comes again."""
         self._put = self.handed_out
-        self._next.clear()
-        self._runs.clear()
-        self._noted.clear()
+        self._behind = 0
+        self.part.clear()
+        self._parts.clear()
+
+    def _next_part(self) -> list[Event]:
+        """The next of the parts, whose first event is handed out right after this."""
+        part = self._parts.popleft()
+        self._behind -= len(part)
+        if type(part[0]) in NOTED:
+            self._positions.deliver(part[0])
+        return part
 
     def _cut(self, count: int) -> list[Event]:
         """The first ``count`` events, which are here no more."""
-        batch = list(self._next)
-        self._next.clear()
+        batch = self.part[::-1]
+        self.part.clear()
         while len(batch) < count:
-            batch += self._runs.popleft()
-        self._next.extend(batch[count:])
-        del batch[count:]
+            batch += self._next_part()
+        if rest := batch[count:]:
+            del batch[count:]
+            self._parts.appendleft(rest)
+            self._behind += len(rest)
         return batch

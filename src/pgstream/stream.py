@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import inspect
 import json
 import os
@@ -20,6 +19,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from .collector import CollectorPause
 from .config import Changes, Config, Streaming, Values
 from .lsn import LSN
 from .messages import Event, Payload
@@ -249,6 +249,9 @@ class Stream(_StreamBase):
         while True:
             while not session.stopped and (event := outbox.take()) is not None:
                 yield event
+                part = outbox.part
+                while part and not session.stopped:
+                    yield part.pop()
             if not self._fill():
                 return
 
@@ -277,9 +280,9 @@ class Stream(_StreamBase):
         check_batch_size(max_events)
         reading = True
         while reading:
-            with collector_paused() as pause:
+            with CollectorPause() as pause:
                 while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
-                    pause(bool(self._outbox))
+                    pause.gather(bool(self._outbox))
                     reading = self._fill()
             if batch:
                 yield batch
@@ -310,6 +313,9 @@ class Stream(_StreamBase):
                     handler(event)
                     if flush is None and type(event) in NOTED:
                         self.ack()
+                    part = outbox.part
+                    while part and not session.stopped:
+                        handler(part.pop())
                 if flush is not None and self.positions.unacknowledged:
                     flush()
                     self.ack()
@@ -385,6 +391,9 @@ class AsyncStream(_StreamBase):
         while True:
             while not session.stopped and (event := outbox.take()) is not None:
                 yield event
+                part = outbox.part
+                while part and not session.stopped:
+                    yield part.pop()
             if not await self._fill():
                 return
 
@@ -409,9 +418,9 @@ class AsyncStream(_StreamBase):
         check_batch_size(max_events)
         reading = True
         while reading:
-            with collector_paused() as pause:
+            with CollectorPause() as pause:
                 while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
-                    pause(bool(self._outbox))
+                    pause.gather(bool(self._outbox))
                     reading = await self._fill()
             if batch:
                 yield batch
@@ -434,6 +443,9 @@ class AsyncStream(_StreamBase):
                     await _finished(handler(event))
                     if flush is None and type(event) in NOTED:
                         self.ack()
+                    part = outbox.part
+                    while part and not session.stopped:
+                        await _finished(handler(part.pop()))
                 if flush is not None and self.positions.unacknowledged:
                     await _finished(flush())
                     self.ack()
@@ -516,26 +528,6 @@ def read_payloads(
             yield from chain.from_iterable(reading.more())
     finally:
         reading.close()
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[Callable[[bool], None]]:
-    """Spare the collector the events of a batch, which it would look at again and again while
-    they gather; that takes half the time of reading them. The function that this gives is told
-    whether there are any: while nothing has come, the collector runs.
-    """
-    collects = gc.isenabled()
-
-    def pause(gathering: bool) -> None:
-        if collects and gathering:
-            gc.disable()
-        elif collects:
-            gc.enable()
-
-    try:
-        yield pause
-    finally:
-        pause(False)
 
 
 def check_batch_size(max_events: int) -> None:
