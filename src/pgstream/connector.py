@@ -73,7 +73,11 @@ _PIECE: Final = 256  # payloads handed on at once, at most
 _BACKLOG: Final = 16  # pieces that are taken in before they are handed on, or about so many
 _BUFFER: Final = 2**17 - 2**10  # bytes that libpq can take from the socket at once
 _BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
-_REST_SECONDS: Final = 0.0005  # between two readings of a busy stream, at least
+# Between two readings of a busy stream, at least. A Unix socket holds some 250 messages of a
+# server that sends one each 4 µs; then the server waits.
+_REST_SECONDS: Final = 0.0005
+_REST_SECONDS_UNIX: Final = 0.00025
+_GATHER_SECONDS: Final = 0.001  # for which a busy stream may make up one piece
 _HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
 _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
 
@@ -134,7 +138,7 @@ class Connector:
         self._broken: psycopg.OperationalError | None = None
         self._ended = False  # no more CopyData will come
         self._left = False
-        self._pace = _Pace()
+        self._pace = _Pace(_REST_SECONDS if pgconn.hostaddr else _REST_SECONDS_UNIX)
         self._backlog: deque[list[Payload]] = deque()  # taken in, and not handed on yet
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
@@ -309,12 +313,11 @@ class Connector:
             ServerError: if the server ended the stream, with its reason.
         """
         if self._backlog:
+            self._read_ahead()
+        elif self._pace.is_busy:
             self._gather()
-            return self._backlog.popleft()
         waited = False
-        while True:
-            if self._drain():
-                return self._backlog.popleft()
+        while not self._backlog and not self._drain():
             if self._skipped is not None:
                 # What came with it must not be handed on: what follows must not be confirmed.
                 raise PublicationNotFound(
@@ -329,10 +332,10 @@ class Connector:
             ready: int = yield Wait.RW if self._unsent else Wait.R
             waited = not ready & Ready.R
             if ready:
-                self._pace.rest()
                 self._take_in(ready)
+        return self._backlog.popleft()
 
-    def _gather(self) -> None:
+    def _read_ahead(self) -> None:
         """Take in what arrived while earlier payloads were handled.
 
         The server sends a transaction in one go once it has read all of it. The socket holds a
@@ -342,6 +345,18 @@ class Connector:
         if len(self._backlog) < _BACKLOG and self._broken is None and self._pace.is_rested():
             self._take_in(Ready.R)
             self._drain()
+
+    def _gather(self) -> None:
+        """Let a busy stream make up one piece, for a moment: each costs us about as much as
+        decoding twenty rows. What is under way is read without asking whether it has come."""
+        deadline = time.monotonic() + _GATHER_SECONDS
+        self._pace.rest()
+        self._take_in(Ready.R)
+        while self._drain() and len(self._backlog) == 1 and time.monotonic() < deadline:
+            if self._broken is not None:
+                break
+            self._pace.rest()
+            self._take_in(Ready.R)
 
     def _take_in(self, ready: int) -> None:
         """Let libpq read, and write what the socket did not take; neither waits."""
@@ -370,9 +385,11 @@ class Connector:
         if not chunk or self._skipped is not None:
             return False
         self._hear(chunk[-1])
-        self._backlog.extend(
-            chunk[start : start + _PIECE] for start in range(0, len(chunk), _PIECE)
-        )
+        start = 0
+        if self._backlog:  # the last piece may have room
+            start = _PIECE - len(self._backlog[-1])
+            self._backlog[-1].extend(chunk[:start])
+        self._backlog.extend(chunk[at : at + _PIECE] for at in range(start, len(chunk), _PIECE))
         return True
 
     def _hear(self, payload: Payload) -> None:
@@ -481,12 +498,19 @@ class _Pace:
     The server sends each message by itself, and one that finds us waiting wakes us: that
     costs both sides more than the message does. So a busy stream is not read again before a
     moment has passed, in which more gathers. On any other we wait, and nothing is delayed.
+
+    Args:
+        rest: Seconds between two readings of a busy stream, at least.
+
+    Attributes:
+        is_busy: Whether much has come lately.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rest: float) -> None:
+        self.is_busy = False
+        self._rest = rest
         self._since = 0.0
         self._count = 0
-        self._busy = False
         self._read = 0.0  # when the socket was read last
 
     def took(self, count: int) -> None:
@@ -494,19 +518,18 @@ class _Pace:
         self._count += count
         now = time.monotonic()
         if now - self._since >= 0.002:
-            self._busy = self._count >= _BUSY * 1000 * (now - self._since)
+            self.is_busy = self._count >= _BUSY * 1000 * (now - self._since)
             self._since, self._count = now, 0
 
     def rest(self) -> None:
-        """Let more gather, if much is to be expected and has had no time to."""
-        if self._busy:
-            left = self._read + _REST_SECONDS - time.monotonic()
-            if left > 0:
-                time.sleep(left)
+        """Let more gather, if it has had no time to."""
+        left = self._read + self._rest - time.monotonic()
+        if left > 0:
+            time.sleep(left)
 
     def is_rested(self) -> bool:
         """Whether it is time to read again."""
-        return time.monotonic() >= self._read + _REST_SECONDS
+        return time.monotonic() >= self._read + self._rest
 
     def reads(self) -> None:
         """Note that the socket is read."""
