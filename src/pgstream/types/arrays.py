@@ -26,6 +26,7 @@ _NUMBERS: Final[dict[Callable[[bytes], Any], tuple[int, Callable[[bytes], Iterab
 }
 _length = struct.Struct(">i").unpack_from
 _is_plain = re.compile(rb'\{[^{}"\\]+\}').fullmatch  # one dimension, nothing quoted
+_are_ints = re.compile(rb"\{-?\d{1,18}(?:,-?\d{1,18})*\}").fullmatch  # that fit
 
 
 class ArrayText:
@@ -46,6 +47,8 @@ class ArrayText:
         self._after = bytes([delimiter, _RIGHT])
 
     def __call__(self, raw: bytes) -> list[Any]:
+        if self.element is numbers.int_text and _are_ints(raw):
+            return list(map(int, raw[1:-1].split(b",")))
         if _is_plain(raw):
             items = raw[1:-1].split(self._between)
             if b"" not in items:

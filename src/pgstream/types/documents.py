@@ -13,7 +13,8 @@ Counted, and not left to Python's recursion limit: what is a value must not depe
 deep in the program the decoder is called, or on which decoder it is.
 """
 
-_raw_decode = json.JSONDecoder().raw_decode
+# Of a text from an index on: the value and its end.
+_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 _BRACKETS: Final = frozenset(b'[]{}"')
 
 
@@ -49,10 +50,10 @@ class JsonLoader:
         if self._is_json_loads:
             # Half of its time goes into its options, and into white space that is not there.
             try:
-                value, end = _raw_decode(document)
+                value, end = _scan(document, 0)
                 if end == len(document):
                     return value
-            except (ValueError, RecursionError):
+            except (StopIteration, ValueError, RecursionError):
                 pass
         try:
             return self.loads(document)

@@ -14,7 +14,8 @@ _HEX_AS_0: Final = bytes.maketrans(b"123456789abcdef", b"0" * 15)
 _UUID_SHAPE: Final = b"00000000-0000-0000-0000-000000000000"
 _UNKNOWN: Final = SafeUUID.unknown
 _new = object.__new__
-_set = object.__setattr__  # UUID's own refuses
+_set_int = vars(UUID)["int"].__set__  # a slot; UUID's own setter refuses
+_set_is_safe = vars(UUID)["is_safe"].__set__
 _ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
 
 
@@ -88,8 +89,8 @@ def uuid_binary(raw: bytes) -> UUID:
 def _uuid(number: int) -> UUID:
     """What ``UUID(int=number)`` makes; its checks, all of them passed here, take most of it."""
     value = _new(UUID)
-    _set(value, "int", number)
-    _set(value, "is_safe", _UNKNOWN)
+    _set_int(value, number)
+    _set_is_safe(value, _UNKNOWN)
     return value
 
 
