@@ -55,7 +55,7 @@ format: $(READY) ## put the formatting right
 bench: $(READY) ## the short comparison, in a few minutes: decoding, JSON Lines, live
 	@$(BIN)/python benchmarks/report.py --short $(ARGS)
 
-bench-report: $(READY) ## all benchmarks, for an hour; writes docs/benchmarks.md and its plots
+bench-report: $(READY) ## all benchmarks, for half an hour; writes docs/benchmarks.md and its plots
 	@$(BIN)/python benchmarks/report.py $(ARGS)
 
 bench-peers: $(READY) ## what else pip can install, on the same streams

@@ -4,7 +4,11 @@
 read them all, in turn, for several rounds: each from a fresh copy of one slot, in a process of
 its own. A client counts only if it got everything: the messages or lines are counted, and the
 server must know the end as acknowledged. The figures are medians, and ratios to
-``pg_recvlogical`` with the same transfer in the same run.
+``pg_recvlogical`` over the same connection with the same transfer in the same run.
+
+The server is reached over TCP, as most are, and over its Unix socket. The two are different
+tasks: a message through TCP costs the server, and a reader that takes each as it comes, about
+twice as much as one through a Unix socket, which holds a few hundred of them and no more.
 
 The processor time is that from before the connection is opened to after it is closed.
 ``pg_recvlogical`` needs none before that; an interpreter takes a while to start, which a long
@@ -22,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +56,8 @@ PSYCOPG2 = {
     "psycopg2 consume_stream, no decode": "receive",
     "psycopg2 consume_stream + hand-written decode": "decode",
 }
+OVER = {"tcp": "TCP", "unix": "Unix socket"}
+TRANSFERS = ("binary", "text")
 SHORT = ("receive_only", "batches", "one_by_one", "json_lines", "command_line", "psycopg3")
 LINES = ("json_lines", "command_line")  # clients that write to a file
 
@@ -61,6 +68,7 @@ class Client:
 
     Attributes:
         name: How it is called.
+        over: A key of OVER: how it reaches the server.
         transfer: ``text`` or ``binary``.
         command: What is run; slot and position are filled in.
         lines: Whether it writes JSON Lines to a file.
@@ -69,6 +77,7 @@ class Client:
     """
 
     name: str
+    over: str
     transfer: str
     command: list[str]
     lines: bool = False
@@ -78,34 +87,34 @@ class Client:
     problem: str = ""
 
 
-def clients(server: Filled, transfers: list[str], *, short: bool, output: str) -> list[Client]:
-    """Everyone who takes part."""
-    found = []
-    recvlogical = str(server.server.installation / "bin" / "pg_recvlogical")
-    for transfer in transfers:
-        command = [recvlogical, "--start", "--dbname", server.dsn, "--slot", "{slot}"]
-        command += ["--file", os.devnull, "--no-loop", "--endpos", server.end]
-        command += ["-o", "proto_version=1", "-o", f"publication_names={PUBLICATION}"]
-        command += ["-o", "binary=true"] if transfer == "binary" else []
-        found.append(Client(BASE, transfer, command))
-        for name, client in (OURS | PEERS).items():
-            if short and client not in SHORT:
+def clients(
+    server: Filled, over: str, transfer: str, *, short: bool, output: str
+) -> Iterator[Client]:
+    """Everyone who takes part, over one kind of connection and with one transfer."""
+    dsn = server.tcp_dsn if over == "tcp" else server.dsn
+    command = [str(server.server.installation / "bin" / "pg_recvlogical"), "--start"]
+    command += ["--dbname", dsn, "--slot", "{slot}"]
+    command += ["--file", os.devnull, "--no-loop", "--endpos", server.end]
+    command += ["-o", "proto_version=1", "-o", f"publication_names={PUBLICATION}"]
+    command += ["-o", "binary=true"] if transfer == "binary" else []
+    yield Client(BASE, over, transfer, command)
+    for name, client in (OURS | PEERS).items():
+        if short and client not in SHORT:
+            continue
+        command = [sys.executable, str(HERE / "live_clients.py"), client, dsn]
+        command += ["{slot}", PUBLICATION, server.end, "--output", output]
+        command += ["--binary"] if transfer == "binary" else []
+        yield Client(name, over, transfer, command, client in LINES)
+    if not short and transfer == "text":
+        python = environments.psycopg2()
+        for name, client in PSYCOPG2.items():
+            if isinstance(python, str):
+                yield Client(name, over, transfer, [], problem=python)
                 continue
-            command = [sys.executable, str(HERE / "live_clients.py"), client, server.dsn]
-            command += ["{slot}", PUBLICATION, server.end, "--output", output]
-            command += ["--binary"] if transfer == "binary" else []
-            found.append(Client(name, transfer, command, client in LINES))
-        if not short and transfer == "text":
-            python = environments.psycopg2()
-            for name, client in PSYCOPG2.items():
-                if isinstance(python, str):
-                    found.append(Client(name, transfer, [], problem=python))
-                    continue
-                command = [str(python), str(HERE / "peers" / "psycopg2_live.py"), client]
-                command += [server.dsn, "{slot}", PUBLICATION, server.end]
-                command += [str(server.rows + 2 * server.transactions + 1)]
-                found.append(Client(name, transfer, command))
-    return found
+            command = [str(python), str(HERE / "peers" / "psycopg2_live.py"), client]
+            command += [dsn, "{slot}", PUBLICATION, server.end]
+            command += [str(server.rows + 2 * server.transactions + 1)]
+            yield Client(name, over, transfer, command)
 
 
 def measure(client: Client, server: Filled, output: Path) -> None:
@@ -169,11 +178,11 @@ def missing_lines(output: Path, rows: int) -> str:
 
 
 def tables(found: list[Client], rows: int) -> list[tuple[str, str]]:
-    """For each transfer its name and its table."""
+    """For each connection and transfer their names and their table."""
     made = []
-    for transfer in dict.fromkeys(client.transfer for client in found):
+    for over, transfer in dict.fromkeys((client.over, client.transfer) for client in found):
         lines = []
-        mine = [client for client in found if client.transfer == transfer]
+        mine = [client for client in found if (client.over, client.transfer) == (over, transfer)]
         base = next(client for client in mine if client.name == BASE)
         for client in mine:
             if client.problem or not client.wall or not base.wall:
@@ -198,7 +207,7 @@ def tables(found: list[Client], rows: int) -> list[tuple[str, str]]:
         for client in mine:
             if client.problem:
                 text += f"\n\nNot measured: {client.name}: {client.problem}"
-        made.append((transfer, text))
+        made.append((f"{OVER[over]}, {transfer} transfer", text))
     return made
 
 
@@ -208,15 +217,24 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--transfer", choices=("binary", "text"), help="both by default")
+    parser.add_argument("--over", choices=OVER, help="both by default")
+    parser.add_argument("--transfer", choices=TRANSFERS, help="both by default")
     parser.add_argument("--short", action="store_true", help="fewer peers")
     task = parser.parse_args()
-    transfers = [task.transfer] if task.transfer else ["binary", "text"]
+    ways = [
+        (over, transfer)
+        for over in ([task.over] if task.over else OVER)
+        for transfer in ([task.transfer] if task.transfer else TRANSFERS)
+    ]
     memory = "/dev/shm"
     where = memory if os.path.isdir(memory) and os.access(memory, os.W_OK) else None
     with filled(task.rows) as server, tempfile.TemporaryDirectory(dir=where) as folder:
         output = Path(folder) / "lines"
-        found = clients(server, transfers, short=task.short, output=str(output))
+        found = [
+            client
+            for over, transfer in ways
+            for client in clients(server, over, transfer, short=task.short, output=str(output))
+        ]
         say("one round first that does not count ...")
         for client in found:
             if not client.problem:
@@ -239,8 +257,8 @@ def main() -> None:
             "clients": [vars(client) | {"command": ""} for client in found],
         },
     )
-    for transfer, text in made:
-        print(f"\nlive, {transfer} transfer, {task.rows:,} wide rows, {task.rounds} rounds\n")
+    for way, text in made:
+        print(f"\nlive, {way}, {task.rows:,} wide rows, {task.rounds} rounds\n")
         print(text)
 
 

@@ -25,7 +25,7 @@ import pgstream
 import pgstream.cli
 from pgstream.config import Config
 from pgstream.connector import Connector, replication_conninfo
-from pgstream.steps import Connect, Run, perform
+from pgstream.steps import Connect, Run, drive, perform
 
 STATUS = struct.Struct(">cQQQqB")
 KEEPALIVE = ord("k")
@@ -45,6 +45,7 @@ def receive_only(task: argparse.Namespace) -> int:
     perform(Run(connector.start(pgstream.LSN(0)), pgconn))
     reported = time.monotonic()
     while True:
+        drive(connector.gather())
         chunk = perform(Run(connector.receive(), pgconn, 0.01))
         count += len(chunk)
         now = time.monotonic()

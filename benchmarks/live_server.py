@@ -48,7 +48,13 @@ class Filled:
 
     @property
     def dsn(self) -> str:
+        """Over its Unix socket."""
         return self.server.dsn()
+
+    @property
+    def tcp_dsn(self) -> str:
+        """Over TCP, on this machine."""
+        return self.server.tcp_dsn()
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[str]:
@@ -81,7 +87,7 @@ class Filled:
 @contextlib.contextmanager
 def filled(rows: int) -> Iterator[Filled]:
     """Start a server, and insert ``rows`` wide rows in transactions of 1,000."""
-    with Server(embedded_installation(), settings=SETTINGS) as server:
+    with Server(embedded_installation(), tcp=True, settings=SETTINGS) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as admin:
             admin.execute(corpora.WIDE_TABLE.encode())
             admin.execute(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE wide".encode())

@@ -21,6 +21,7 @@ mpl.rcParams.update(
     }
 )
 
+from bench_live import OVER  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402  # after the choice of the backend
 
 OURS, OTHERS = "#1f5fa8", "#9aa5b1"
@@ -85,18 +86,19 @@ def live() -> Figure | None:
     for client in kept["figures"]["clients"]:
         if client["cpu"]:
             seconds = statistics.median(client["cpu"])
-            spent.setdefault(client["transfer"], {})[client["name"]] = seconds / rows * 1e6
+            way = f"{OVER[client['over']]}, {client['transfer']} transfer"
+            spent.setdefault(way, {})[client["name"]] = seconds / rows * 1e6
     bars = sum(len(of) for of in spent.values())
     figure = Figure(figsize=(7, 1.2 + 0.27 * bars), layout="constrained")
     axes = figure.subplots(
         len(spent), 1, sharex=True, squeeze=False, height_ratios=[len(of) for of in spent.values()]
     )[:, 0]
-    for axis, (transfer, of) in zip(axes, spent.items(), strict=True):
+    for axis, (way, of) in zip(axes, spent.items(), strict=True):
         names = sorted(of, key=lambda name: -of[name])
         colours = [OURS if name.startswith("pgstream") else OTHERS for name in names]
         drawn = axis.barh(names, [of[name] for name in names], color=colours)
         axis.bar_label(drawn, fmt="{:.1f}", padding=3)
-        axis.set_title(f"{transfer} transfer", loc="left")
+        axis.set_title(way, loc="left")
     axes[-1].set_xlabel("client CPU, microseconds a row")
     axes[-1].margins(x=0.1)
     return figure

@@ -2,7 +2,7 @@
 
 ``python benchmarks/report.py --short`` (``make bench``) compares decoding, JSON Lines and one
 live transfer, in a few minutes, and prints the tables and how the results stand to the targets.
-Without ``--short`` (``make bench-report``) everything is measured, which takes about an hour,
+Without ``--short`` (``make bench-report``) everything is measured, which takes about half an hour,
 and written to ``docs/benchmarks.md``, between its two markers, with plots in ``docs/plots``.
 ``--render`` writes them again from what was measured last.
 """
@@ -10,6 +10,7 @@ and written to ``docs/benchmarks.md``, between its two markers, with plots in ``
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import results
-from bench_live import OURS
+from bench_live import OURS, OVER, TRANSFERS
 from bench_peers import tables as peer_tables
 from results import say
 
@@ -52,7 +53,7 @@ def measure(task: argparse.Namespace) -> None:
         return
     for name in ("decode", "json", "shape", "gc"):
         run(*pytest, f"benchmarks/bench_{name}.py")
-    rows, rounds = str(task.rows or 200_000), str(task.rounds)
+    rows, rounds = str(task.rows or 300_000), str(task.rounds)
     run("benchmarks/bench_live.py", "--rows", rows, "--rounds", rounds)
     run("benchmarks/bench_latency.py")
     run("benchmarks/bench_memory.py", "--millions", *map(str, task.millions))
@@ -69,18 +70,20 @@ def ratio(benchmark: str, stream: str, contender: str) -> float | None:
     return found
 
 
-def live(what: str, *clients: str) -> float | None:
-    """The ratio to ``pg_recvlogical``, binary, of the first of these clients that was measured."""
+def live(over: str, what: str, client: str) -> float | None:
+    """The ratio of a client to ``pg_recvlogical``, binary."""
     kept = results.load("live")
     if kept is None:
         return None
-    found = {c["name"]: c for c in kept["figures"]["clients"] if c["transfer"] == "binary"}
+    found = {
+        c["name"]: c
+        for c in kept["figures"]["clients"]
+        if (c["over"], c["transfer"]) == (over, "binary")
+    }
     base = found.get("pg_recvlogical")
-    names = {client: name for name, client in OURS.items()}
-    for client in clients:
-        measured = found.get(names[client])
-        if base and base[what] and measured and measured[what]:
-            return statistics.median(measured[what]) / statistics.median(base[what])
+    measured = found.get(next(name for name, called in OURS.items() if called == client))
+    if base and base[what] and measured and measured[what]:
+        return statistics.median(measured[what]) / statistics.median(base[what])
     return None
 
 
@@ -124,14 +127,17 @@ def targets() -> Iterator[tuple[str, float | None, float, float | None, bool]]:
         ):
             name = f"Python twin, typed, {stream}, {way}, x hand-written"
             yield name, ratio("decode", stream, contender), 0.8, 1, True
-    of = "of pg_recvlogical's"
-    yield f"live: wall time, typed, one by one, {of}", live("wall", "one_by_one"), 0.95, 0.75, False
-    yield f"live: wall time, typed, batches, {of}", live("wall", "batches"), 0.95, 0.75, False
-    yield f"live: CPU, receiving only, {of}", live("cpu", "receive_only"), 0.5, 0.35, False
-    yield f"live: CPU, typed, one by one, {of}", live("cpu", "one_by_one"), 1.1, 0.85, False
-    yield f"live: CPU, typed, batches of 10,000, {of}", live("cpu", "batches"), 1.1, 0.85, False
-    found = live("cpu", "json_lines", "command_line")
-    yield f"live: CPU, JSON Lines to a file, {of}", found, 0.7, 0.5, False
+    for over, where in OVER.items():
+        for what, client, told, target, stretch in (
+            ("wall", "one_by_one", "wall time, typed, one by one", 0.95, 0.75),
+            ("wall", "batches", "wall time, typed, batches of 10,000", 0.95, 0.75),
+            ("cpu", "receive_only", "CPU, receiving only", 0.5, 0.35),
+            ("cpu", "one_by_one", "CPU, typed, one by one", 1.1, 0.85),
+            ("cpu", "batches", "CPU, typed, batches of 10,000", 1.1, 0.85),
+            ("cpu", "json_lines", "CPU, JSON Lines to a file", 0.7, 0.5),
+        ):
+            name = f"live, {where}: {told}, of pg_recvlogical's"
+            yield name, live(over, what, client), target, stretch, False
     yield "latency above a round trip, p50, ms", latency("50"), 1, None, False
     yield "latency above a round trip, p99, ms", latency("99"), 5, None, False
     millions, found = longest_run()
@@ -221,9 +227,9 @@ def ahead() -> str:
             if rate > ours:
                 lines.append(f"- decoding {stream}: {name}, {rate / ours:.2f} times ours")
     kept = results.load("live")
-    for transfer in ("binary", "text"):
+    for over, transfer in itertools.product(OVER, TRANSFERS):
         clients = [c for c in (kept["figures"]["clients"] if kept else ()) if c["wall"]]
-        clients = [c for c in clients if c["transfer"] == transfer]
+        clients = [c for c in clients if (c["over"], c["transfer"]) == (over, transfer)]
         for what, told in (("wall", "less wall time"), ("cpu", "less processor time")):
             ours = {c["name"]: statistics.median(c[what]) for c in clients if c["name"] in OURS}
             typed = ours.get("pgstream, typed events in batches")
@@ -237,7 +243,7 @@ def ahead() -> str:
                     continue
                 job = "the same job"
                 lines.append(
-                    f"- live, {transfer}: {client['name']}, {told} than we for {job}"
+                    f"- live, {OVER[over]}, {transfer}: {client['name']}, {told} than we for {job}"
                     f" ({spent / mine:.2f})"
                 )
     return "\n".join(lines) or "Nobody was, in these runs."
@@ -251,8 +257,8 @@ def page() -> str:
     )
     live_kept, peers = results.load("live"), results.load("peers")
     live_tables = "".join(
-        f"\n\n{transfer.capitalize()} transfer:\n\n{table}"
-        for transfer, table in (live_kept["figures"]["tables"] if live_kept else ())
+        f"\n\n{way}:\n\n{table}"
+        for way, table in (live_kept["figures"]["tables"] if live_kept else ())
     )
     rows = f"{live_kept['figures']['rows']:,}" if live_kept else "-"
     rounds = live_kept["figures"]["rounds"] if live_kept else "-"
@@ -301,9 +307,9 @@ a second; in brackets the multiple of the hand-written decoder with orjson.
 ## Live
 
 `python benchmarks/bench_live.py`: {rows} wide rows, {rounds} rounds, each client from a fresh
-copy of one slot, in turn. Processor time is the client's, without the start of the interpreter;
-with it in the column after the ratio. Ratios are to `pg_recvlogical -f /dev/null`, which decodes
-nothing.{live_tables}
+copy of one slot, in turn; over TCP to the same machine, and over the server's Unix socket.
+Processor time is the client's, without the start of the interpreter; with it in the column after
+the ratio. Ratios are to `pg_recvlogical -f /dev/null`, which decodes nothing.{live_tables}
 
 ![processor time a row, live](plots/live.svg)
 
@@ -369,7 +375,7 @@ def main() -> None:
     )
     parser.add_argument("--short", action="store_true", help="a few minutes, and only print")
     parser.add_argument("--render", action="store_true", help="measure nothing, write the page")
-    parser.add_argument("--rows", type=int, help="rows of a live run (200,000)")
+    parser.add_argument("--rows", type=int, help="rows of a live run (300,000; short 200,000)")
     parser.add_argument("--rounds", type=int, default=5, help="of the live comparison")
     parser.add_argument(
         "--millions", type=float, nargs="+", default=[0.5, 1.0, 2.0, 5.0], help="for memory"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import pgstream
-from pgstream import AsyncStream, Commit, Event, Insert
+from pgstream import AsyncStream, Commit, Event, Insert, connector
 from servers import Database
 
 pytestmark = pytest.mark.usefixtures("both_decoders")
@@ -62,6 +62,26 @@ def test_batches(shop: Database) -> None:
             return [len(batch) async for batch in stream.batches(max_events=20)]
 
     assert asyncio.run(batches()) == [20, 15]
+
+
+def test_a_busy_stream_lets_others_run_while_more_gathers(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "_BUSY", 0)  # any stream is
+    monkeypatch.setattr(connector, "_REST_SECONDS", 0.02)
+    shop.execute("INSERT INTO users SELECT g FROM generate_series(1001, 2000) g")
+    slept, sleep = [], asyncio.sleep
+
+    async def watched(seconds: float, *rest: Any) -> Any:
+        slept.append(seconds)
+        return await sleep(seconds, *rest)
+
+    monkeypatch.setattr(asyncio, "sleep", watched)
+    blocked: list[float] = []
+    monkeypatch.setattr("pgstream.steps.time.sleep", blocked.append)
+    assert len(ids(asyncio.run(read_all(shop)))) == 1031
+    assert any(0 < seconds <= 0.02 for seconds in slept)
+    assert blocked == []
 
 
 @pytest.mark.parametrize("fail", [False, True])

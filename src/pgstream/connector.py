@@ -1,7 +1,7 @@
 """The connection: bytes from the server, status updates to it. No decoding, no policy.
 
-Everything that may wait is a short generator that yields psycopg's wait states, so that
-one protocol serves a blocking and an asyncio caller; ``steps.py`` holds the two waiters.
+Everything that may wait is a short generator that yields psycopg's wait states, or steps, so
+that one protocol serves a blocking and an asyncio caller; ``steps.py`` holds the two waiters.
 Once the stream has started a second thread sends status updates, too. libpq does not allow
 two threads at one connection, so each takes the lock for calls that do not wait.
 
@@ -40,6 +40,7 @@ from .errors import (
 )
 from .lsn import LSN
 from .messages import Payload
+from .steps import Pause, Steps
 from .types import TypeInfo
 from .types.catalog import catalog_query, parse_catalog
 
@@ -73,10 +74,7 @@ _PIECE: Final = 256  # payloads handed on at once, at most
 _BACKLOG: Final = 16  # pieces that are taken in before they are handed on, or about so many
 _BUFFER: Final = 2**17 - 2**10  # bytes that libpq can take from the socket at once
 _BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
-# Between two readings of a busy stream, at least. A Unix socket holds some 250 messages of a
-# server that sends one each 4 µs; then the server waits.
-_REST_SECONDS: Final = 0.0005
-_REST_SECONDS_UNIX: Final = 0.00025
+_REST_SECONDS: Final = 0.0005  # between two readings of a busy stream, at least
 _GATHER_SECONDS: Final = 0.001  # for which a busy stream may make up one piece
 _HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
 _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
@@ -138,7 +136,7 @@ class Connector:
         self._broken: psycopg.OperationalError | None = None
         self._ended = False  # no more CopyData will come
         self._left = False
-        self._pace = _Pace(_REST_SECONDS if pgconn.hostaddr else _REST_SECONDS_UNIX)
+        self._pace = _Pace()
         self._backlog: deque[list[Payload]] = deque()  # taken in, and not handed on yet
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
@@ -305,6 +303,18 @@ class Connector:
 
     # The stream
 
+    def gather(self) -> Steps[None]:
+        """Let a busy stream make up one piece, for a moment: each costs us about as much as
+        decoding twenty rows. What is under way is read without asking whether it has come."""
+        deadline = time.monotonic() + _GATHER_SECONDS
+        more = self._pace.is_busy and not self._backlog
+        while more and self._broken is None and time.monotonic() < deadline:
+            rest = self._pace.rest()
+            if rest > 0:
+                yield Pause(rest)
+            self._take_in(Ready.R)
+            more = self._drain() and len(self._backlog) == 1
+
     def receive(self) -> PQGen[list[Payload]]:
         """The payloads that have arrived, the first of them where there are many; waits for one
         tick of the waiter if there is none.
@@ -314,8 +324,6 @@ class Connector:
         """
         if self._backlog:
             self._read_ahead()
-        elif self._pace.is_busy:
-            self._gather()
         waited = False
         while not self._backlog and not self._drain():
             if self._skipped is not None:
@@ -342,21 +350,9 @@ class Connector:
         few hundred rows: if they were left there, it would wait for us to handle them, and then
         we for it to read on.
         """
-        if len(self._backlog) < _BACKLOG and self._broken is None and self._pace.is_rested():
+        if len(self._backlog) < _BACKLOG and self._broken is None and self._pace.rest() <= 0:
             self._take_in(Ready.R)
             self._drain()
-
-    def _gather(self) -> None:
-        """Let a busy stream make up one piece, for a moment: each costs us about as much as
-        decoding twenty rows. What is under way is read without asking whether it has come."""
-        deadline = time.monotonic() + _GATHER_SECONDS
-        self._pace.rest()
-        self._take_in(Ready.R)
-        while self._drain() and len(self._backlog) == 1 and time.monotonic() < deadline:
-            if self._broken is not None:
-                break
-            self._pace.rest()
-            self._take_in(Ready.R)
 
     def _take_in(self, ready: int) -> None:
         """Let libpq read, and write what the socket did not take; neither waits."""
@@ -499,16 +495,12 @@ class _Pace:
     costs both sides more than the message does. So a busy stream is not read again before a
     moment has passed, in which more gathers. On any other we wait, and nothing is delayed.
 
-    Args:
-        rest: Seconds between two readings of a busy stream, at least.
-
     Attributes:
         is_busy: Whether much has come lately.
     """
 
-    def __init__(self, rest: float) -> None:
+    def __init__(self) -> None:
         self.is_busy = False
-        self._rest = rest
         self._since = 0.0
         self._count = 0
         self._read = 0.0  # when the socket was read last
@@ -521,15 +513,9 @@ class _Pace:
             self.is_busy = self._count >= _BUSY * 1000 * (now - self._since)
             self._since, self._count = now, 0
 
-    def rest(self) -> None:
-        """Let more gather, if it has had no time to."""
-        left = self._read + self._rest - time.monotonic()
-        if left > 0:
-            time.sleep(left)
-
-    def is_rested(self) -> bool:
-        """Whether it is time to read again."""
-        return time.monotonic() >= self._read + self._rest
+    def rest(self) -> float:
+        """How many seconds more are left to gather in; 0 or less if it is time to read."""
+        return self._read + _REST_SECONDS - time.monotonic()
 
     def reads(self) -> None:
         """Note that the socket is read."""

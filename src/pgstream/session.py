@@ -460,6 +460,7 @@ class Session:
         while not self.over():
             self._report_if_due(connector, idle=idle)
             tick = TICK if reading.until is None else _HURRIED_TICK
+            yield from connector.gather()
             chunk = yield Run(connector.receive(), pgconn, min(tick, self._interval / 2))
             idle = not chunk
             if chunk:

@@ -75,10 +75,10 @@ def perform(step: Step) -> Any:
         case Run(generator, pgconn, tick):
             # Not Connection.wait: on ctrl-C that cancels the command, which is the stream.
             return waiting.wait(generator, pgconn.socket, interval=tick)
-        case Connect(conninfo):
-            return psycopg.Connection.connect(conninfo, autocommit=True)
         case Pause(seconds):
             return time.sleep(seconds)
+        case Connect(conninfo):
+            return psycopg.Connection.connect(conninfo, autocommit=True)
         case Call(function):
             return function()
     raise TypeError(f"nobody is here to take {step}")
@@ -89,10 +89,10 @@ async def perform_async(step: Step) -> Any:
     match step:
         case Run(generator, pgconn, tick):
             return await waiting.wait_async(generator, pgconn.socket, interval=tick)
-        case Connect(conninfo):
-            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
+        case Connect(conninfo):
+            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
         case Call(function):
             return await asyncio.to_thread(function)
     raise TypeError(f"nobody is here to take {step}")
