@@ -389,6 +389,21 @@ def test_a_loader_that_raises(decoder_impl: Any) -> None:
     assert row_of(decoder, encoder.binary(b"\0\0\0\1"), encoder.NULL) == [1, None]
 
 
+@pytest.mark.parametrize("cell", [encoder.text(b"whole"), encoder.binary(b"whole")])
+def test_a_loader_gets_no_part_of_a_value(decoder_impl: Any, cell: bytes) -> None:
+    seen: list[bytes] = []
+    decoder = decoder_impl()
+    decoder.register_loader(23, text=seen.append, binary=seen.append)
+    decoder.decode(relation_payload(23))
+    payload = xlogdata(encoder.insert(1, [cell]))
+    for size in range(len(payload)):
+        with pytest.raises(ProtocolError):
+            decoder.decode(payload[:size])
+    assert seen == []
+    decoder.decode(payload)
+    assert seen == [b"whole"]
+
+
 def test_loaders_that_would_never_be_called(decoder_impl: Any) -> None:
     with pytest.raises(ValueError, match="needs a loader"):
         decoder_impl().register_loader("text")

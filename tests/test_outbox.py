@@ -59,7 +59,7 @@ def same(found: list[Event], expected: list[Event]) -> bool:
 def test_all_ways_to_take_give_the_same_events_in_order(todo: list[tuple[str, Any]]) -> None:
     positions = Told()
     outbox, waiting, noted = Outbox(positions), deque[Event](), list[Event]()
-    given_out = put = 0
+    given_out = 0
 
     def expect(found: list[Event]) -> None:
         nonlocal given_out
@@ -73,7 +73,6 @@ def test_all_ways_to_take_give_the_same_events_in_order(todo: list[tuple[str, An
             run = events(argument)
             waiting.extend(run)
             outbox.put(run)
-            put += len(argument)
         elif action == "take":
             for _ in range(argument):
                 event = outbox.take()

@@ -82,8 +82,8 @@ _u32 = Struct(">I").unpack_from
 _i32 = Struct(">i").unpack_from
 _u64 = Struct(">Q").unpack_from
 _i64 = Struct(">q").unpack_from
-# What glance() reads in one piece, each from the payload's first byte on.
-# w, start LSN, message byte; of a change its relation, marker and columns
+# What glance() reads in one piece, the first three from the payload's first byte on. The head:
+# w, start LSN, message byte; of a change its relation, marker and columns.
 _head = Struct(">BQ16xBIBH").unpack_from
 _begin = Struct(">26xQqI").unpack
 _commit = Struct(">26xBQQq").unpack
@@ -497,7 +497,9 @@ def glance(decoder: Decoder, data: bytes) -> Message | None:
                     else:
                         return None
                     start = at + 5
-                    at = start + _u32(data, at + 1)[0]  # seen below, if it is beyond the end
+                    at = start + _u32(data, at + 1)[0]
+                    if at > end:  # a loader gets no part of a value
+                        return None
                     value = data[start:at]
                     if load is int_text and value.isdigit() and at - start < 19:
                         row[name] = int(value)
