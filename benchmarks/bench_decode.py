@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from corpora import PIECE
 from peers import handwritten
 from pytest_benchmark.fixture import BenchmarkFixture
 from results import Rate, Yardstick
@@ -26,7 +27,6 @@ CONTENDERS: dict[str, Callable[[], Any]] = {
 }
 ONE_BY_ONE = ("handwritten", "cython, one by one", "python twin, one by one")
 CHECKED = 20_000  # messages
-PIECE = 500  # payloads for one call of decode_run, about as many wide rows as libpq's buffer holds
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)

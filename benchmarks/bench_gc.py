@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable
 
 import pytest
+from corpora import PIECE
 from pytest_benchmark.fixture import BenchmarkFixture
 from results import Rate
 
@@ -18,7 +19,6 @@ from pgstream import Insert, Update, _decode
 from pgstream.collector import CollectorPause
 
 BATCH = 10_000
-PIECE = 500
 
 
 def in_runs(payloads: list[bytes], keep: int) -> int:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import orjson
 import pytest
+from corpora import PIECE
 from peers import handwritten_json
 from pytest_benchmark.fixture import BenchmarkFixture
 from results import Rate, Yardstick
@@ -24,7 +25,6 @@ from pgstream import _decode, _decode_py, _json, _json_py
 from pgstream.handlers import JSONLinesHandler
 from pgstream.types import JSONText
 
-PIECE = 500  # payloads for one call of decode_run
 PART = 40  # pieces that the yardstick writes before each pass of a contender
 
 Pieces = list[list[bytes]]

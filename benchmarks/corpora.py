@@ -51,6 +51,7 @@ END LOOP; END $$
 """
 WIDE_COUNT = 100_000
 MIXED_COUNT = 20_000  # transactions, of five messages each
+PIECE = 256  # payloads that the connector hands on at once
 
 STREAMS = ("wide text", "wide binary", "mixed text", "mixed binary")
 

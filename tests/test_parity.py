@@ -508,11 +508,11 @@ def test_what_is_no_contiguous_buffer(twins: Twins, payload: Any) -> None:
     assert kinds[0] is kinds[1]
 
 
-# What the Python decoder reads at a glance is what its functions for each message make of it.
+# What the Python decoder reads by itself is what its functions for each message make of it.
 
 
 def closely(**options: Any) -> Any:
-    """A Python decoder that reads nothing at a glance."""
+    """A Python decoder that reads nothing by itself."""
     module = importlib.import_module("pgstream._decode_py")
 
     class Closely(module.Decoder):  # type: ignore[misc, name-defined]
@@ -523,14 +523,23 @@ def closely(**options: Any) -> Any:
 
 
 @pytest.mark.parametrize("row_factory", [dict_row, tuple_row, _lists])
-def test_what_is_frequent_is_read_at_a_glance(row_factory: Any) -> None:
+def test_what_is_frequent_is_read_at_a_glance(
+    row_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = importlib.import_module("pgstream._decode_py")
     decoder, other = module.Decoder(row_factory=row_factory), closely(row_factory=row_factory)
+    read_closely = []
+    decode_payload = module.decode_payload
+
+    def noted(decoder: Any, reader: Any) -> Any:
+        read_closely.append(decoder)
+        return decode_payload(decoder, reader)
+
+    monkeypatch.setattr(module, "decode_payload", noted)
     for payload in RICH:
-        message = module.glance(decoder, payload)
-        assert (message is not None) == (payload[25:26] in (b"I", b"U", b"D", b"B", b"C"))
-        if message is None:
-            message = decoder.decode(payload)
+        read_closely.clear()
+        message = decoder.decode(payload)
+        assert (not read_closely) == (payload[25:26] in (b"I", b"U", b"D", b"B", b"C"))
         assert canonical(message) == canonical(other.decode(payload))
     pair = Pair(decoder, other)
     pair.decode_all(PROBES)

@@ -4,7 +4,7 @@ The two files are mirror images: the same functions under the same names, in the
 order, with the same docstrings, and the same results, errors included. Whatever
 changes here changes there.
 
-Top: the reader. It and glance() alone cut the bytes, and are the only places where bounds are
+Top: the reader. It and decode() alone cut the bytes, and are the only places where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts
 are those of "Logical Replication Message Formats" in the PostgreSQL documentation and of
 ``src/backend/replication/logical/proto.c``.
@@ -82,16 +82,22 @@ _u32 = Struct(">I").unpack_from
 _i32 = Struct(">i").unpack_from
 _u64 = Struct(">Q").unpack_from
 _i64 = Struct(">q").unpack_from
-# What glance() reads in one piece, the first three from the payload's first byte on. The head:
+# What decode() reads in one piece, the first three from the payload's first byte on. The head:
 # w, start LSN, message byte; of a change its relation, marker and columns.
 _head = Struct(">BQ16xBIBH").unpack_from
 _begin = Struct(">26xQqI").unpack
 _commit = Struct(">26xBQQq").unpack
 _tuple = Struct(">BH").unpack_from  # marker, columns
+_cell = Struct(">BI").unpack_from  # kind, size of the value
 _in_block = Struct(">IBH").unpack_from  # of a change in a block, after its xid
 HEAD: Final = 33  # bytes
+PADDING: Final = bytes(4)  # so that the size can be read of a NULL, which has none
 
 _new_int = int.__new__
+
+
+class Unusual(Exception):
+    """A message is none of those that decode() reads by itself."""
 
 
 class Reader:
@@ -251,7 +257,7 @@ class Plan:
         self.text = [loaders.text(column.type_oid) for column in columns]
         self.binary = [loaders.binary(column.type_oid) for column in columns]
         self.keys = [index for index, column in enumerate(columns) if column.is_key]
-        # For glance(): the loaders by names, which differ unless the message was damaged.
+        # For decode(): the loaders by names, which differ unless the message was damaged.
         names = [column.name for column in columns]
         self.cells: list[tuple[str, Any, Any]] | None = None
         if len(set(names)) == len(names):
@@ -304,6 +310,8 @@ class Decoder:
         self._xid: int | None = None
         self._commit_lsn: LSN | None = None
         self._commit_time: datetime | None = None
+        self._us = 0  # the last commit time, as it came
+        self._moment = POSTGRES_EPOCH_UTC
         self._gid: str | None = None
         self._ordinal = 0
         self._streamed: dict[int, Streamed] = {}
@@ -369,8 +377,116 @@ class Decoder:
                 if not view.c_contiguous:
                     raise BufferError("a payload must be contiguous")
                 payload = view.tobytes()
-        message = glance(self, payload)
-        return decode_payload(self, Reader(payload)) if message is None else message
+        # The frequent messages are read here, in one piece: the calls of a Reader take most of
+        # the time. Whatever is out of the ordinary goes to the functions below, which read the
+        # payload from its start, and find the error if there is one. So nothing is changed
+        # before all has been read.
+        end = len(payload)
+        try:
+            outer, lsn, kind, oid, marker, width = _head(payload)
+            if outer != 0x77:
+                raise Unusual
+            block = self._block
+            if kind in OF_ROWS:
+                at = HEAD
+                if block is None:
+                    xid = self._xid
+                    plan = self._plans[oid]
+                else:
+                    xid = oid
+                    oid, marker, width = _in_block(payload, HEAD - 3)
+                    at += 4
+                    plan = block.plans.get(oid) or self._plans[oid]
+                cells: Any = plan.cells  # or None, over which none can go
+                old: Any = None
+                new: Any = None
+                before: dict[str, Any] | None = None  # what is known of the old row
+                padded = payload + PADDING
+                while True:  # once for each tuple
+                    if width != plan.width:
+                        raise Unusual
+                    row: dict[str, Any] = {}
+                    for name, text, binary in cells:
+                        cell, size = _cell(padded, at)
+                        if cell == TEXT:
+                            start = at + 5
+                            at = start + size
+                            if at > end:  # a loader gets no part of a value
+                                raise Unusual
+                            value = payload[start:at]
+                            if text is int_text and size < 19 and value.isdigit():
+                                row[name] = int(value)
+                            else:
+                                row[name] = text(value)
+                        elif cell == BINARY:
+                            start = at + 5
+                            at = start + size
+                            if at > end:
+                                raise Unusual
+                            row[name] = binary(payload[start:at])
+                        elif cell == NULL_CELL:
+                            row[name] = None
+                            at += 1
+                        elif cell == UNCHANGED_TOAST:
+                            row[name] = UNCHANGED if before is None else before.get(name, UNCHANGED)
+                            at += 1
+                        else:
+                            raise Unusual
+                    if marker == NEW and kind != DELETE:
+                        new = row if plan.dicts else plan.make(list(row.values()))
+                        break
+                    if before is not None or kind == INSERT:
+                        raise Unusual
+                    if marker == OLD:
+                        before = row
+                        old = row if plan.dicts else plan.make(list(row.values()))
+                    elif marker == KEY:
+                        before = {name: row[name] for name in plan.key_names}
+                        old = before if plan.dicts else plan.make_key(list(before.values()))
+                    else:
+                        raise Unusual
+                    if kind == DELETE:
+                        break
+                    marker, width = _tuple(payload, at)
+                    at += 3
+                if at != end:
+                    raise Unusual
+                relation = plan.relation
+                position = _new_int(LSN, lsn)
+                commit_lsn = self._commit_lsn
+                time = self._commit_time
+                gid = self._gid
+                if block is None:
+                    ordinal = self._ordinal
+                    self._ordinal = ordinal + 1
+                else:
+                    ordinal = block.ordinal
+                    block.ordinal = ordinal + 1
+                if kind == INSERT:
+                    return Insert(relation, new, position, xid, commit_lsn, time, ordinal, gid)
+                if kind == UPDATE:
+                    return Update(relation, old, new, position, xid, commit_lsn, time, ordinal, gid)
+                return Delete(relation, old, position, xid, commit_lsn, time, ordinal, gid)
+            if kind == BEGIN and block is None:
+                number, us, xid = _begin(payload)
+                commit_lsn = _new_int(LSN, number)
+                time = moment(self, us)
+                open_transaction(self, xid, commit_lsn, time, None)
+                return Begin(xid, commit_lsn, time)
+            if kind == COMMIT and block is None:
+                flags, number, end_number, us = _commit(payload)
+                if flags:
+                    raise Unusual
+                time = moment(self, us)
+                xid = self._xid
+                commit_lsn = self._commit_lsn
+                if commit_lsn is None or commit_lsn != number:
+                    commit_lsn = _new_int(LSN, number)
+                open_transaction(self, None, None, None, None)
+                return Commit(xid, commit_lsn, _new_int(LSN, end_number), time)
+        except Exception:  # whichever, of bytes that are missing or of a loader: they meet it again
+            pass
+        return decode_payload(self, Reader(payload))
 
     def decode_many(self, payloads: Iterable[Payload]) -> list[Message | Keepalive]:
         """Decode payloads in order; those that hold nothing are left out.
@@ -397,18 +513,16 @@ class Decoder:
         """
         changes: list[Change] = []
         at = start
+        count = len(payloads)
         # The collector would look at all that was made so far, again and again.
         collects = gc.isenabled()
         gc.disable()
         try:
-            while at < len(payloads):
-                payload = payloads[at]
-                message: Any = glance(self, payload) if type(payload) is bytes else None
-                if message is None:
-                    try:
-                        message = self.decode(payload)
-                    except ProtocolError as error:
-                        return changes, at + 1, error
+            while at < count:
+                try:
+                    message: Any = self.decode(payloads[at])
+                except ProtocolError as error:
+                    return changes, at + 1, error
                 at += 1
                 if type(message) in CHANGES:
                     changes.append(message)
@@ -439,125 +553,16 @@ class Decoder:
 
 
 def glanced(loader: Loader | None) -> Loader | None:
-    """What glance() calls for a loader: the same, or what is quicker and gives the same of all
+    """What decode() calls for a loader: the same, or what is quicker and gives the same of all
     that it does not refuse."""
     return bytes.decode if loader is strings.text else as_function(loader)
 
 
-def glance(decoder: Decoder, data: bytes) -> Message | None:
-    """The message of a payload, if it is one of the frequent ones and nothing is wrong with it.
-
-    It reads as the functions below do, but in one piece, without the calls of a Reader, which
-    take most of their time. ``None`` is no verdict: they then read the payload from its start,
-    and find the error if there is one. So nothing is changed before all has been read.
-    """
-    end = len(data)
-    if end < HEAD:
-        return None
-    outer, lsn, kind, oid, marker, width = _head(data)
-    if outer != 0x77:
-        return None
-    block = decoder._block
-    try:
-        if kind in OF_ROWS:
-            at = HEAD
-            if block is None:
-                xid = decoder._xid
-                plan = decoder._plans[oid]
-            else:
-                xid = oid
-                oid, marker, width = _in_block(data, HEAD - 3)
-                at += 4
-                plan = block.plans.get(oid) or decoder._plans[oid]
-            cells = plan.cells
-            if cells is None:
-                return None
-            old: Any = None
-            new: Any = None
-            before: dict[str, Any] = {}  # what is known of the old row
-            first = 0  # the marker of the old tuple, if the new one is to follow
-            while True:  # once for each tuple
-                if width != plan.width:
-                    return None
-                row: dict[str, Any] = {}
-                for name, text, binary in cells:
-                    cell = data[at]
-                    if cell == TEXT:
-                        load = text
-                    elif cell == BINARY:
-                        load = binary
-                    elif cell == NULL_CELL:
-                        row[name] = None
-                        at += 1
-                        continue
-                    elif cell == UNCHANGED_TOAST:
-                        row[name] = before.get(name, UNCHANGED)
-                        at += 1
-                        continue
-                    else:
-                        return None
-                    start = at + 5
-                    at = start + _u32(data, at + 1)[0]
-                    if at > end:  # a loader gets no part of a value
-                        return None
-                    value = data[start:at]
-                    if load is int_text and value.isdigit() and at - start < 19:
-                        row[name] = int(value)
-                    else:
-                        row[name] = load(value)
-                if marker == NEW and kind != DELETE:
-                    new = row if plan.dicts else plan.make(list(row.values()))
-                    break
-                if first or kind == INSERT:
-                    return None
-                if marker == OLD:
-                    before = row
-                    old = row if plan.dicts else plan.make(list(row.values()))
-                elif marker == KEY:
-                    before = {name: row[name] for name in plan.key_names}
-                    old = before if plan.dicts else plan.make_key(list(before.values()))
-                else:
-                    return None
-                if kind == DELETE:
-                    break
-                first = marker
-                marker, width = _tuple(data, at)
-                at += 3
-            if at != end:
-                return None
-            relation = plan.relation
-            position = _new_int(LSN, lsn)
-            commit_lsn = decoder._commit_lsn
-            time = decoder._commit_time
-            gid = decoder._gid
-            if block is None:
-                ordinal = decoder._ordinal
-                decoder._ordinal += 1
-            else:
-                ordinal = block.ordinal
-                block.ordinal += 1
-            if kind == INSERT:
-                return Insert(relation, new, position, xid, commit_lsn, time, ordinal, gid)
-            if kind == UPDATE:
-                return Update(relation, old, new, position, xid, commit_lsn, time, ordinal, gid)
-            return Delete(relation, old, position, xid, commit_lsn, time, ordinal, gid)
-        if kind == BEGIN and block is None:
-            number, us, xid = _begin(data)
-            commit_lsn = _new_int(LSN, number)
-            time = POSTGRES_EPOCH_UTC + MICROSECOND * us
-            open_transaction(decoder, xid, commit_lsn, time, None)
-            return Begin(xid, commit_lsn, time)
-        if kind == COMMIT and block is None:
-            flags, number, end_number, us = _commit(data)
-            if flags:
-                return None
-            time = POSTGRES_EPOCH_UTC + MICROSECOND * us
-            xid = decoder._xid
-            open_transaction(decoder, None, None, None, None)
-            return Commit(xid, _new_int(LSN, number), _new_int(LSN, end_number), time)
-    except Exception:  # whichever, of bytes that are missing or of a loader: they meet it again
-        pass
-    return None
+def moment(decoder: Decoder, us: int) -> datetime:
+    """A commit time. That of a Commit is that of its Begin, so the last is kept."""
+    if us != decoder._us:
+        decoder._us, decoder._moment = us, POSTGRES_EPOCH_UTC + MICROSECOND * us
+    return decoder._moment
 
 
 def decode_payload(decoder: Decoder, reader: Reader) -> Message | Keepalive | None:
