@@ -75,6 +75,7 @@ _BACKLOG: Final = 16  # pieces that are taken in before they are handed on, or a
 _BUFFER: Final = 2**17 - 2**10  # bytes that libpq can take from the socket at once
 _BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
 _REST_SECONDS: Final = 0.0005  # between two readings of a busy stream, at least
+_REST_SECONDS_LOCAL: Final = 0.0003  # over a Unix socket, which is full in half a millisecond
 _GATHER_SECONDS: Final = 0.001  # for which a busy stream may make up one piece
 _HELD_SECONDS: Final = 5.0  # how long a slot that another connection holds is waited for
 _END_SECONDS: Final = 5.0  # how long the server may take to end the stream
@@ -136,7 +137,8 @@ class Connector:
         self._broken: psycopg.OperationalError | None = None
         self._ended = False  # no more CopyData will come
         self._left = False
-        self._pace = _Pace()
+        local = pgconn.host[:1] in (b"/", b"@")
+        self._pace = _Pace(_REST_SECONDS_LOCAL if local else _REST_SECONDS)
         self._backlog: deque[list[Payload]] = deque()  # taken in, and not handed on yet
 
     def on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
@@ -495,12 +497,16 @@ class _Pace:
     costs both sides more than the message does. So a busy stream is not read again before a
     moment has passed, in which more gathers. On any other we wait, and nothing is delayed.
 
+    Args:
+        rest: Seconds between two readings of a busy stream, at least.
+
     Attributes:
         is_busy: Whether much has come lately.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rest: float) -> None:
         self.is_busy = False
+        self._rest = rest
         self._since = 0.0
         self._count = 0
         self._read = 0.0  # when the socket was read last
@@ -515,7 +521,7 @@ class _Pace:
 
     def rest(self) -> float:
         """How many seconds more are left to gather in; 0 or less if it is time to read."""
-        return self._read + _REST_SECONDS - time.monotonic()
+        return self._read + self._rest - time.monotonic()
 
     def reads(self) -> None:
         """Note that the socket is read."""
