@@ -151,14 +151,13 @@ def _check_free_slots(server: _Server) -> Iterator[Finding]:
     used = server.row("SELECT count(*) AS used FROM pg_replication_slots")["used"]
     ours = server.rows("SELECT FROM pg_replication_slots WHERE slot_name = %s", server.config.slot)
     text = f"{used} of {limit} replication slots are taken"
-    if used < limit or ours:
+    fix = f"ALTER SYSTEM SET max_replication_slots = {limit + 10};  -- then restart the server"
+    if ours or limit - used > 1:
         yield Finding("ok", text)
+    elif used < limit:
+        yield Finding("warning", f"{text}: an initial copy needs two free ones for a moment", fix)
     else:
-        yield Finding(
-            "problem",
-            f"{text}: none is left for {server.config.slot}",
-            f"ALTER SYSTEM SET max_replication_slots = {limit + 10};  -- then restart the server",
-        )
+        yield Finding("problem", f"{text}: none is left for {server.config.slot}", fix)
 
 
 def _check_free_senders(server: _Server) -> Iterator[Finding]:
