@@ -75,8 +75,12 @@ COLUMNS = {
     "aclitem[]": "ARRAY['postgres=r/postgres'::aclitem]",
     "regclass": "'users'::regclass",
     "made.acl": "ROW(1, 'postgres=r/postgres'::aclitem)::made.acl",
+    "made.ref": "ROW(1, 'users'::regclass)::made.ref",
 }
-TYPES = "CREATE SCHEMA made; CREATE TYPE made.acl AS (n int, item aclitem)"
+TYPES = (
+    "CREATE SCHEMA made; CREATE TYPE made.acl AS (n int, item aclitem);"
+    "CREATE TYPE made.ref AS (n int, item regclass)"
+)
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -111,6 +115,8 @@ def test_what_has_no_binary_form_comes_in_text(shop: Database, column: str, earl
         assert value == text
     elif column == "aclitem[]":
         assert value == ["postgres=r/postgres"]
+    elif column == "made.ref":
+        assert value == (1, "users")
     else:
         assert value == (1, "postgres=r/postgres")
     assert [row["id"] for row in rows(events[:begin])][:1] == [1]
@@ -136,6 +142,30 @@ def test_types_that_come_up_are_looked_up(shop: Database) -> None:
         event = next(event for event in stream if isinstance(event, Insert))
         assert event.new == {"id": 1, "m": "fine", "p": [(1, "sad")]}
         assert {"mood", "pair"} <= {info.name for info in stream.catalog.values()}
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_an_altered_composite_is_looked_up_with_the_next_changed_table(
+    shop: Database, binary: bool
+) -> None:
+    shop.execute(
+        "CREATE TYPE price AS (net int, gross int);"
+        "CREATE TABLE sold (id int PRIMARY KEY, p price[])"
+    )
+    with open_stream(shop, binary=binary) as stream:
+        changes = (event for event in stream if isinstance(event, Insert))
+        shop.execute("INSERT INTO sold VALUES (1, ARRAY[(100, 119)::price])")
+        (value,) = next(changes).new["p"]
+        assert (value.net, value.gross) == (100, 119)
+        shop.execute(
+            "ALTER TYPE price RENAME ATTRIBUTE net TO was_net;"
+            "ALTER TYPE price RENAME ATTRIBUTE gross TO net;"
+            "ALTER TYPE price RENAME ATTRIBUTE was_net TO gross;"
+            "ALTER TABLE sold ADD COLUMN note text"
+        )
+        shop.execute("INSERT INTO sold VALUES (2, ARRAY[(119, 100)::price])")
+        (value,) = next(changes).new["p"]
+        assert (value.gross, value.net) == (119, 100)
 
 
 def test_asyncio_looks_up_and_changes_to_text(shop: Database) -> None:

@@ -70,6 +70,8 @@ class Reading:
         self._stored: LSN | None = None  # what the sink has, up to here
         self._skipping = False  # inside a transaction that the sink has
         self._seen: LSN | None = None  # what was handed out before, up to here
+        self._relations: dict[int, Relation] = {}  # those whose types were looked at, by OID
+        self._unexplained: Relation | None = None  # the one whose rows wait for :meth:`more`
         self._begin()
 
     def _begin(self) -> None:
@@ -100,6 +102,8 @@ class Reading:
         self._skipping = False
         self._seen = self.positions.begun
         self.wanted = self.needs_text = frozenset()
+        self._relations.clear()
+        self._unexplained = None
         self.reply_wanted = False
         self.positions.restart()
         self._begin()
@@ -144,6 +148,9 @@ class Reading:
         """The rest of the events, after :meth:`events` ended early."""
         positions = self.positions
         run: list[Event] = []
+        relation, self._unexplained = self._unexplained, None
+        if relation is not None and self._is_unexplained(relation):
+            return  # its new types can come in text alone
         while True:
             if self._at == len(self._piece):
                 if run:  # before the next piece, which may be one of very many, or an error
@@ -225,12 +232,22 @@ class Reading:
             self._tap(payload)
 
     def _is_unexplained(self, relation: Relation) -> bool:
-        """Whether its rows have to wait: for what is known of their types, or for text."""
+        """Whether its rows have to wait: for what is known of their types, or for text.
+
+        No message tells that a composite type was altered, so they are looked up with every
+        table that is new or has changed.
+        """
         if self._config.values == "text":
             return False
         types = [column.type_oid for column in relation.columns]
-        self.wanted = frozenset(self.catalog.missing(types) - self._asked)
-        if not self.wanted and self.binary:
+        wanted = self.catalog.missing(types) - self._asked
+        if self._relations.get(relation.oid) != relation:
+            self._relations[relation.oid] = relation
+            wanted |= self.catalog.composites(types)
+        self.wanted = frozenset(wanted)
+        if self.wanted:
+            self._unexplained = relation
+        elif self.binary:
             self.needs_text = frozenset(needs_text(self.catalog, types))
         return bool(self.wanted or self.needs_text)
 

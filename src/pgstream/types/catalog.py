@@ -95,6 +95,11 @@ class Catalog(Mapping[int, TypeInfo]):
         reached = self._closure(types)
         return {oid for oid in reached if oid >= oids.FIRST_OF_OTHERS and oid not in self._types}
 
+    def composites(self, types: Iterable[int]) -> set[int]:
+        """The OIDs, of these and of all that they are made of, of composite types."""
+        reached = self._closure(types)
+        return {oid for oid in reached if oid in self and self[oid].kind == "composite"}
+
     def is_too_deep(self, oid: int) -> bool:
         """Whether a type is made of types beyond :data:`MAX_NESTING`, or of itself."""
         layer = {oid}
