@@ -19,7 +19,7 @@ from .jsonlines import JSONLinesHandler
 _BLOCK: Final = 1 << 16
 _OURS: Final = b'{"op":"'
 
-_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _LSN: Final = rb'"([0-9A-F]+/[0-9A-F]+)"'
 # Where a line stands in the stream: its commit, or its own position where there is none.
 _PLACE: Final = re.compile(

@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from .failures import LOAD_ERRORS
-from .quoting import unquoted
+from .quoting import QUOTED, unquoted
 from .strings import text
 
-_FIELD: Final = re.compile(rb'"(?:[^"\\]|""|\\.)*"|[^,()"\\]*', re.DOTALL)
+_FIELD: Final = re.compile(QUOTED + rb'|[^,()"\\]*', re.DOTALL)
 _NOT_OF_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_]")
 _head = struct.Struct(">Ii")
 

@@ -12,7 +12,8 @@ from typing import Final
 from .numbers import float4_binary, float_text, text_of_float4, text_of_float8
 from .strings import text
 
-_PAIR: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"=>(?:NULL|"((?:[^"\\]|\\.)*)")(?:, |\Z)', re.DOTALL)
+_STRING: Final = rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'  # possessive, as quoting.QUOTED is
+_PAIR: Final = re.compile(_STRING + b"=>(?:NULL|" + _STRING + rb")(?:, |\Z)", re.DOTALL)
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 _SPARSE: Final = struct.Struct(">iii")
 
@@ -53,7 +54,7 @@ def ltree_binary(raw: bytes) -> str:
     """A version byte, 1, then the text: ltree, lquery, ltxtquery."""
     if raw[:1] != b"\x01":
         raise ValueError("unknown version")
-    return raw[1:].decode()
+    return text(raw[1:])
 
 
 def cube_binary(raw: bytes) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+# Possessive: a step for each byte that could be taken back would cost a hundred times the memory.
+QUOTED: Final = rb'"[^"\\]*+(?:(?:""|\\.)[^"\\]*+)*+"'
 _ESCAPED: Final = re.compile(rb'""|\\(.)', re.DOTALL)
 
 

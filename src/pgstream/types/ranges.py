@@ -13,9 +13,9 @@ from typing import Any, Final
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
-from .quoting import unquoted
+from .quoting import QUOTED, unquoted
 
-_BOUND: Final = rb'("(?:[^"\\]|""|\\.)*"|[^,"\\()\[\]]*)'
+_BOUND: Final = b"(" + QUOTED + rb'|[^,"\\()\[\]]*)'
 _RANGE: Final = re.compile(rb"([\[(])" + _BOUND + b"," + _BOUND + rb"([\])])", re.DOTALL)
 
 _EMPTY, _LOWER_INC, _UPPER_INC, _LOWER_INF, _UPPER_INF = 0x01, 0x02, 0x04, 0x08, 0x10
