@@ -348,6 +348,23 @@ def test_binary_text_that_is_not_utf8_is_bytes(decoder_impl: Any, type_oid: int)
     assert same(load(decoder_impl, type_oid, encoder.binary(b"a\xff")), b"a\xff")
 
 
+@pytest.mark.parametrize(
+    ("type_oid", "text", "binary"),
+    [
+        (3614, b"'a\xff':1A 'b'", b"\0\0\0\2a\xff\0\0\1\xc0\1b\0\0\0"),
+        (3614, b"'\xc3\xb6' '\xff'''", b"\0\0\0\2\xc3\xb6\0\0\0\xff'\0\0\0"),
+        (3615, b"'a\xff' & !'b'", b"\0\0\0\4\2\2\2\1\1\0\0b\0\1\0\0a\xff\0"),
+        (4072, b'$."a\xff"', b'\1$."a\xff"'),
+    ],
+)
+def test_text_of_the_server_that_is_not_utf8_is_bytes(
+    decoder_impl: Any, type_oid: int, text: bytes, binary: bytes
+) -> None:
+    """In a SQL_ASCII database, whichever type holds it: an error would come at every start."""
+    assert same(load(decoder_impl, type_oid, encoder.text(text)), text)
+    assert same(load(decoder_impl, type_oid, encoder.binary(binary)), text)
+
+
 def test_json_that_is_not_utf8_is_bytes_in_binary_too(decoder_impl: Any) -> None:
     assert same(load(decoder_impl, JSON, encoder.binary(b'"\xff"')), b'"\xff"')
     assert same(load(decoder_impl, JSONB, encoder.binary(b'\x01"\xff"')), b'"\xff"')

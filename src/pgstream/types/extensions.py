@@ -50,7 +50,7 @@ def hstore_binary(raw: bytes) -> dict[str | bytes, str | bytes | None]:
     return pairs
 
 
-def ltree_binary(raw: bytes) -> str:
+def ltree_binary(raw: bytes) -> str | bytes:
     """A version byte, 1, then the text: ltree, lquery, ltxtquery."""
     if raw[:1] != b"\x01":
         raise ValueError("unknown version")

@@ -1,12 +1,14 @@
 """Loaders of full text search types (``src/backend/utils/adt/{tsvector,tsquery}.c``).
 
-PostgreSQL's text, from either format.
+PostgreSQL's text, from either format; bytes where it is not UTF-8, as of all text.
 """
 
 from __future__ import annotations
 
 import struct
 from typing import Final, NamedTuple
+
+from . import strings
 
 _WEIGHTS: Final = ("", "C", "B", "A")  # D, the lowest, is not written
 _NOT, _AND, _OR, _PHRASE = 1, 2, 3, 4
@@ -15,7 +17,7 @@ _VALUE, _OPERATOR = 1, 2
 _LOWEST, _HIGHEST = 0, 5
 
 
-def tsvector_binary(raw: bytes) -> str:
+def tsvector_binary(raw: bytes) -> str | bytes:
     """i32 lexemes, for each: a string, u16 positions, for each: u16, its top two bits the
     weight.
     """
@@ -34,7 +36,7 @@ def tsvector_binary(raw: bytes) -> str:
         lexemes.append(quoted(word) + (":" + ",".join(marks) if marks else ""))
     if at != len(raw):
         raise ValueError("something after the last lexeme")
-    return " ".join(lexemes)
+    return _text(" ".join(lexemes))
 
 
 class _Item(NamedTuple):
@@ -46,7 +48,7 @@ class _Item(NamedTuple):
     priority: int
 
 
-def tsquery_binary(raw: bytes) -> str:
+def tsquery_binary(raw: bytes) -> str | bytes:
     """i32 items in prefix order, an operator's *right* operand first. A word: u8 1, u8
     weights, u8 prefix, a string; an operator: u8 2, u8 which, for a phrase u16 distance.
     """
@@ -83,7 +85,7 @@ def tsquery_binary(raw: bytes) -> str:
             (left, item.priority, False),
             opening,
         ]
-    return "".join(written)
+    return _text("".join(written))
 
 
 def quoted(word: str) -> str:
@@ -147,6 +149,14 @@ def _sign(item: _Item) -> str:
 
 
 def _string(raw: bytes, at: int) -> tuple[str, int]:
-    """The text up to a NUL, and the position after it."""
+    """The bytes up to a NUL, each as the character of its number, and the position after it.
+
+    Only the whole value can say whether it is text: :func:`_text`.
+    """
     end = raw.index(b"\0", at)
-    return raw[at:end].decode(), end + 1
+    return raw[at:end].decode("latin-1"), end + 1
+
+
+def _text(written: str) -> str | bytes:
+    """The text whose bytes these characters stand for; the bytes if it is not UTF-8."""
+    return strings.text(written.encode("latin-1"))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 
+from . import strings
+
 
 def tid_binary(raw: bytes) -> str:
     """u32 block, u16 offset: ``(0,1)``."""
@@ -58,11 +60,11 @@ def named_object_binary(raw: bytes) -> str:
     return str(oid) if oid else "-"
 
 
-def jsonpath_binary(raw: bytes) -> str:
-    """A version byte, 1, then the text."""
+def jsonpath_binary(raw: bytes) -> str | bytes:
+    """A version byte, 1, then the text; bytes where it is not UTF-8, as of all text."""
     if raw[:1] != b"\x01":
         raise ValueError("unknown version")
-    return raw[1:].decode()
+    return strings.text(raw[1:])
 
 
 def _vector(raw: bytes, size: int, code: str) -> str:
