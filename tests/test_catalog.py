@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import encoder
@@ -19,6 +20,7 @@ from pgstream.capture import read_catalog, write_catalog
 from pgstream.errors import CaptureError, ProtocolError
 from pgstream.handlers.encoding import encode_value
 from pgstream.messages import Column, Relation
+from pgstream.types import oids
 from pgstream.types.catalog import (
     MAX_NESTING,
     Catalog,
@@ -420,3 +422,65 @@ def test_the_most_exact_name_counts(decoder_impl: Any) -> None:
     assert row_of(decoder, encoder.text("a"), encoder.text("a")) == ["any", "exact"]
     decoder.register_loader(20_000, text=lambda raw: "number")
     assert row_of(decoder, encoder.text("a"), encoder.text("a")) == ["number", "exact"]
+
+
+def test_every_built_in_type_is_found_by_its_names(any_database: Database) -> None:
+    rows = any_database.execute(
+        "SELECT oid::int, typname, format_type(oid, NULL) FROM pg_type WHERE oid < 10000"
+        " AND typtype IN ('b', 'r', 'm') AND typarray <> 0"
+        " UNION ALL SELECT typarray::int, '_' || typname, format_type(typarray, NULL)"
+        " FROM pg_type WHERE oid < 10000 AND typtype IN ('b', 'r', 'm') AND typarray <> 0"
+    )
+    assert len(rows) > 120
+    for oid, name, sql_name in rows:
+        assert oids.oid_of(f"pg_catalog.{name}") == oid
+        assert oids.oid_of(sql_name) == oid
+        if name != "char":  # which SQL takes for the other one
+            assert oids.oid_of(name) == oid
+
+
+@pytest.mark.parametrize(
+    ("name", "oid"),
+    [
+        ("int", 23),
+        ("decimal", 1700),
+        ("float[]", 1022),
+        ("char", 1042),
+        ('"char"', 18),
+        ("pg_catalog.char[]", 1002),
+        ("_char", 1002),
+        ("_integer", None),
+        ("int4[][]", None),
+        ("public.int4", None),
+        ("first_of_others", None),
+        ("", None),
+        ("[]", None),
+        ("_", None),
+    ],
+)
+def test_names_of_built_in_types(name: str, oid: int | None) -> None:
+    assert oids.oid_of(name) == oid
+
+
+@pytest.mark.parametrize(
+    ("name", "oid"),
+    [("pg_snapshot", 5038), ("char", 1042), ('"char"', 18), ("decimal", 1700), ("_int4", 1007)],
+)
+def test_a_built_in_type_by_its_name(decoder_impl: Any, name: str, oid: int) -> None:
+    decoder = decoder_impl()
+    decoder.register_loader(name, text=lambda raw: "loaded")
+    decoder.decode(relation_payload(oid))
+    assert row_of(decoder, encoder.text("1")) == ["loaded"]
+
+
+def test_what_psycopg_has_registered_is_of_no_account(
+    decoder_impl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psycopg's registry is the process's, and may hold the types of another database."""
+    registry = psycopg.types.TypesRegistry(psycopg.postgres.types)
+    registry.add(psycopg.types.TypeInfo("mood", 17_777, 17_778))
+    monkeypatch.setattr(psycopg.postgres, "types", registry)
+    decoder = decoder_impl(catalog=Catalog([MOOD]))
+    decoder.register_loader("mood", text=lambda raw: "loaded")
+    decoder.decode(relation_payload(20_000))
+    assert row_of(decoder, encoder.text("sad")) == ["loaded"]

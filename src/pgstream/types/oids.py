@@ -83,6 +83,33 @@ INT8MULTIRANGE: Final = 4536
 PG_SNAPSHOT: Final = 5038
 XID8: Final = 5069
 
+BY_NAME: Final = {name.lower(): oid for name, oid in globals().items() if type(oid) is int}
+"""From the name of a type in ``pg_type`` to its OID; the constants above bear these names."""
+del BY_NAME["first_of_others"]
+
+SQL_NAME: Final = {
+    "bigint": INT8,
+    "bit varying": VARBIT,
+    "boolean": BOOL,
+    "char": BPCHAR,  # the type named char has to be quoted
+    '"char"': CHAR,
+    "character": BPCHAR,
+    "character varying": VARCHAR,
+    "dec": NUMERIC,
+    "decimal": NUMERIC,
+    "double precision": FLOAT8,
+    "float": FLOAT8,
+    "int": INT4,
+    "integer": INT4,
+    "real": FLOAT4,
+    "smallint": INT2,
+    "time with time zone": TIMETZ,
+    "time without time zone": TIME,
+    "timestamp with time zone": TIMESTAMPTZ,
+    "timestamp without time zone": TIMESTAMP,
+}
+"""What SQL calls a type otherwise than ``pg_type``."""
+
 ARRAY_ELEMENT: Final = {
     143: XML,
     199: JSON,
@@ -202,3 +229,20 @@ NAMED_OBJECTS: Final = frozenset(
 
 WITHOUT_BINARY: Final = frozenset({ACLITEM, GTSVECTOR})
 """Types without a send function: text is all that there is."""
+
+
+def oid_of(name: str) -> int | None:
+    """The OID of a built-in type: of ``int4``, ``integer``, ``pg_catalog.int4``; of its arrays
+    ``int4[]`` and ``_int4``. ``None`` if none is called so.
+    """
+    bare = name.removeprefix("pg_catalog.")
+    element = bare.removesuffix("[]").removeprefix("_")
+    # Behind a schema SQL has no names of its own: pg_catalog.char is the type named char.
+    oid = SQL_NAME.get(element) if bare == name and bare[:1] != "_" else None
+    oid = BY_NAME.get(element) if oid is None else oid
+    return oid if element == bare else _ARRAY_OF.get(oid)
+
+
+_ARRAY_OF: Final[dict[int | None, int]] = {
+    element: array for array, element in ARRAY_ELEMENT.items()
+}

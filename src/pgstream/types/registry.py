@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import Any, Final, Literal, TypeAlias
 
-from psycopg import postgres
-
 from . import (
     datetimes,
     extensions,
@@ -181,7 +179,7 @@ class Loaders:
             raise ValueError("register_loader needs a loader: text, binary, or both")
         if not self._typed:
             raise ValueError("with values='text' no loader is called")
-        key = kind if isinstance(kind, int) else _oid_of_built_in(kind) or kind
+        key = kind if isinstance(kind, int) else oids.oid_of(kind) or kind
         before = self._registered.get(key, (None, None))
         self._registered[key] = (
             before[0] if text is None else UserLoader(text),
@@ -264,11 +262,3 @@ def as_function(loader: Loader | None) -> Loader | None:
     """What does the same when it is called: of an object its method, which is quicker."""
     call = getattr(loader, "__call__", None)  # noqa: B004
     return call if isinstance(call, MethodType) else loader
-
-
-def _oid_of_built_in(name: str) -> int | None:
-    """The OID of a built-in type, by its name, ``pg_catalog.name``, or SQL's name for it."""
-    info = postgres.types.get(name.removeprefix("pg_catalog."))
-    if info is None:
-        return None
-    return info.array_oid if name.endswith("[]") else info.oid
