@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
 from pathlib import Path
@@ -389,6 +390,108 @@ def test_a_loader_that_raises(decoder_impl: Any) -> None:
         assert "its registered loader raised KeyError: 'no such thing'" in caught.value.message
         assert "of public.t" in caught.value.message
     assert row_of(decoder, encoder.binary(b"\0\0\0\1"), encoder.NULL) == [1, None]
+
+
+def decoders_of(decoder_impl: Any, **settings: Any) -> list[Any]:
+    """One decoder of events and one of JSON Lines."""
+    name = decoder_impl.__module__.replace("_decode", "_json")
+    return [decoder_impl(**settings), importlib.import_module(name).JSONDecoder(**settings)]
+
+
+T, B = encoder.text, encoder.binary
+
+
+@pytest.mark.parametrize(
+    ("change", "offset"),
+    [
+        (encoder.insert(1, [encoder.NULL, T("bad")]), 39),
+        (encoder.insert(1, [T("{NULL,bad}"), encoder.NULL]), 38),
+        (encoder.insert(1, [T("{ok,bad}"), T("\0")]), 38),
+        (encoder.insert(1, [encoder.NULL, B(b"bad")]), 39),
+        (encoder.update(1, [T("{ok}"), T("bad")]), 47),
+        (encoder.update(1, [encoder.NULL, T("ok")], old=[encoder.NULL, T("bad")]), 39),
+        (encoder.update(1, [encoder.NULL, T("bad")], old=[encoder.NULL, T("ok")]), 50),
+        (encoder.update(1, [encoder.NULL, T("bad")], key=[T("{ok}"), encoder.NULL]), 52),
+        (encoder.delete(1, old=[encoder.NULL, T("bad")]), 39),
+    ],
+)
+def test_a_loader_that_fails_once(decoder_impl: Any, change: bytes, offset: int) -> None:
+    """It is not tried again behind the back of its owner, and the error says where it was."""
+    for decoder in decoders_of(decoder_impl):
+        failed: list[bytes] = []
+
+        def load(raw: bytes, failed: list[bytes] = failed) -> str:
+            if raw == b"bad" and not failed:
+                failed.append(raw)
+                raise ConnectionError("just now")
+            return "fine"
+
+        decoder.register_loader(23, text=load, binary=load)
+        columns = [encoder.column("a", 1007, is_key=True), encoder.column("b", 23)]
+        decoder.decode(xlogdata(encoder.relation(1, "public", "t", "f", columns)))
+        good = xlogdata(encoder.insert(1, [encoder.NULL, T("good")]))
+        changes, at, error = decoder.decode_run([good, xlogdata(change, 7), good])
+        assert (len(changes), at, failed) == (1, 2, [b"bad"])
+        assert isinstance(error, ProtocolError)
+        assert isinstance(error.__cause__, ConnectionError)
+        wanted = {b"I": "Insert", b"U": "Update", b"D": "Delete"}[change[:1]]
+        assert (error.kind, error.offset, error.lsn) == (wanted, offset, 7)
+        assert "its registered loader raised ConnectionError: just now" in error.message
+        changes, at, error = decoder.decode_run([xlogdata(change)])
+        assert (len(changes), at, error) == (1, 1, None)
+
+
+def test_one_text_that_is_not_utf8_calls_no_loader_again(decoder_impl: Any) -> None:
+    seen: list[bytes] = []
+    decoder = decoder_impl()
+    decoder.register_loader(23, text=seen.append)
+    decoder.decode(relation_payload(23, 25, 25))
+    cells = [T("1"), T(b"\xff"), B(b"\xfe")]
+    assert row_of(decoder, *cells) == [None, b"\xff", b"\xfe"]
+    assert seen == [b"1"]
+
+
+def test_a_row_maker_that_fails_once(decoder_impl: Any) -> None:
+    failed: list[Any] = []
+
+    def factory(columns: Any) -> Any:
+        def make(values: list[Any]) -> tuple[Any, ...]:
+            if not failed:
+                failed.append(values)
+                raise ValueError("just now")
+            return tuple(values)
+
+        return make
+
+    decoder = decoder_impl(row_factory=factory)
+    decoder.decode(relation_payload(23))
+    payload = xlogdata(encoder.insert(1, [T("1")]))
+    with pytest.raises(ValueError, match="just now"):
+        decoder.decode(payload)
+    assert decoder.decode(payload).new == (1,)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, MemoryError, OverflowError])
+@pytest.mark.parametrize("cell", [encoder.text("1"), encoder.binary(b"1")])
+def test_json_loads_that_fails(decoder_impl: Any, error: type[Exception], cell: bytes) -> None:
+    def loads(document: str) -> Any:
+        raise error("mine")
+
+    decoder = decoder_impl(json_loads=loads)
+    decoder.decode(relation_payload(114))
+    with pytest.raises(ProtocolError, match=f"raised {error.__name__}") as caught:
+        row_of(decoder, cell)
+    assert type(caught.value.__cause__) is error
+
+
+@pytest.mark.parametrize("error", [ValueError, RecursionError])
+def test_what_json_loads_refuses_is_text(decoder_impl: Any, error: type[Exception]) -> None:
+    def loads(document: str) -> Any:
+        raise error
+
+    decoder = decoder_impl(json_loads=loads)
+    decoder.decode(relation_payload(114))
+    assert row_of(decoder, encoder.text("1")) == ["1"]
 
 
 @pytest.mark.parametrize("cell", [encoder.text(b"whole"), encoder.binary(b"whole")])

@@ -62,3 +62,4 @@ cdef class Decoder:
     cpdef object decode(self, payload)
 
 cdef Plan find_plan(Decoder decoder, uint32_t oid)
+cdef object not_loaded(Reader reader, Plan plan, int index, int kind, cause)

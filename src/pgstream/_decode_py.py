@@ -94,6 +94,7 @@ HEAD: Final = 33  # bytes
 PADDING: Final = bytes(4)  # so that the size can be read of a NULL, which has none
 
 _new_int = int.__new__
+_decode = bytes.decode
 
 
 class Unusual(Exception):
@@ -103,7 +104,7 @@ class Unusual(Exception):
 class Reader:
     """Reads one payload from front to back, and never past its end."""
 
-    __slots__ = ("at", "data", "end", "kind", "lsn", "size", "start")
+    __slots__ = ("at", "data", "end", "failed_at", "failure", "kind", "lsn", "size", "start")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -113,6 +114,9 @@ class Reader:
         self.lsn: LSN | None = None
         self.start = 0  # of the last cell's value
         self.size = 0
+        # Of a value that decode() met: its loader has failed, and is not called again.
+        self.failed_at = -1
+        self.failure: LoaderFailed | None = None
 
     def error(self, reason: str, offset: int) -> ProtocolError:
         """The error to raise for what stands at ``offset``."""
@@ -416,14 +420,25 @@ class Decoder:
                             value = payload[start:at]
                             if text is int_text and size < 19 and value.isdigit():
                                 row[name] = int(value)
-                            else:
+                                continue
+                            try:  # here, so that no other loader of the row is called again
                                 row[name] = text(value)
+                            except UnicodeDecodeError:
+                                if text is not _decode:
+                                    raise
+                                row[name] = value
                         elif cell == BINARY:
                             start = at + 5
                             at = start + size
                             if at > end:
                                 raise Unusual
-                            row[name] = binary(payload[start:at])
+                            value = payload[start:at]
+                            try:
+                                row[name] = binary(value)
+                            except UnicodeDecodeError:
+                                if binary is not _decode:
+                                    raise
+                                row[name] = value
                         elif cell == NULL_CELL:
                             row[name] = None
                             at += 1
@@ -433,16 +448,16 @@ class Decoder:
                         else:
                             raise Unusual
                     if marker == NEW and kind != DELETE:
-                        new = row if plan.dicts else plan.make(list(row.values()))
+                        new = row
                         break
                     if before is not None or kind == INSERT:
                         raise Unusual
                     if marker == OLD:
-                        before = row
-                        old = row if plan.dicts else plan.make(list(row.values()))
+                        old = before = row
+                        make_old = plan.make
                     elif marker == KEY:
-                        before = {name: row[name] for name in plan.key_names}
-                        old = before if plan.dicts else plan.make_key(list(before.values()))
+                        old = before = {name: row[name] for name in plan.key_names}
+                        make_old = plan.make_key
                     else:
                         raise Unusual
                     if kind == DELETE:
@@ -451,42 +466,52 @@ class Decoder:
                     at += 3
                 if at != end:
                     raise Unusual
-                relation = plan.relation
-                position = _new_int(LSN, lsn)
-                commit_lsn = self._commit_lsn
-                time = self._commit_time
-                gid = self._gid
-                if block is None:
-                    ordinal = self._ordinal
-                    self._ordinal = ordinal + 1
-                else:
-                    ordinal = block.ordinal
-                    block.ordinal = ordinal + 1
-                if kind == INSERT:
-                    return Insert(relation, new, position, xid, commit_lsn, time, ordinal, gid)
-                if kind == UPDATE:
-                    return Update(relation, old, new, position, xid, commit_lsn, time, ordinal, gid)
-                return Delete(relation, old, position, xid, commit_lsn, time, ordinal, gid)
-            if kind == BEGIN and block is None:
+            elif kind == BEGIN and block is None:
                 number, us, xid = _begin(payload)
-                commit_lsn = _new_int(LSN, number)
-                time = moment(self, us)
-                open_transaction(self, xid, commit_lsn, time, None)
-                return Begin(xid, commit_lsn, time)
-            if kind == COMMIT and block is None:
+                begun = _new_int(LSN, number)
+                began = moment(self, us)
+                open_transaction(self, xid, begun, began, None)
+                return Begin(xid, begun, began)
+            elif kind == COMMIT and block is None:
                 flags, number, end_number, us = _commit(payload)
                 if flags:
                     raise Unusual
-                time = moment(self, us)
+                ended = moment(self, us)
                 xid = self._xid
-                commit_lsn = self._commit_lsn
-                if commit_lsn is None or commit_lsn != number:
-                    commit_lsn = _new_int(LSN, number)
+                begun = self._commit_lsn  # type: ignore[assignment]
+                if begun is None or begun != number:
+                    begun = _new_int(LSN, number)
                 open_transaction(self, None, None, None, None)
-                return Commit(xid, commit_lsn, _new_int(LSN, end_number), time)
-        except Exception:  # whichever, of bytes that are missing or of a loader: they meet it again
-            pass
-        return decode_payload(self, Reader(payload))
+                return Commit(xid, begun, _new_int(LSN, end_number), ended)
+            else:
+                raise Unusual
+        except LoaderFailed as error:  # the functions below say of what, without a second call
+            reader = Reader(payload)
+            reader.failed_at, reader.failure = start, error
+            return decode_payload(self, reader)
+        except (Unusual, TypeError, *LOAD_ERRORS):  # None is no loader, and nothing to go over
+            return decode_payload(self, Reader(payload))
+        relation = plan.relation
+        if not plan.dicts:
+            if old is not None:
+                old = make_old(list(old.values()))
+            if new is not None:
+                new = plan.make(list(new.values()))
+        position = _new_int(LSN, lsn)
+        commit_lsn = self._commit_lsn
+        time = self._commit_time
+        gid = self._gid
+        if block is None:
+            ordinal = self._ordinal
+            self._ordinal = ordinal + 1
+        else:
+            ordinal = block.ordinal
+            block.ordinal = ordinal + 1
+        if kind == INSERT:
+            return Insert(relation, new, position, xid, commit_lsn, time, ordinal, gid)
+        if kind == UPDATE:
+            return Update(relation, old, new, position, xid, commit_lsn, time, ordinal, gid)
+        return Delete(relation, old, position, xid, commit_lsn, time, ordinal, gid)
 
     def decode_many(self, payloads: Iterable[Payload]) -> list[Message | Keepalive]:
         """Decode payloads in order; those that hold nothing are left out.
@@ -553,9 +578,9 @@ class Decoder:
 
 
 def glanced(loader: Loader | None) -> Loader | None:
-    """What decode() calls for a loader: the same, or what is quicker and gives the same of all
-    that it does not refuse."""
-    return bytes.decode if loader is strings.text else as_function(loader)
+    """What decode() calls for a loader: the same, or for text what is quicker, and refuses what
+    is not UTF-8."""
+    return _decode if loader is strings.text else as_function(loader)
 
 
 def moment(decoder: Decoder, us: int) -> datetime:
@@ -1027,6 +1052,8 @@ def read_copied(reader: Reader, plan: Plan) -> list[Any]:
 
 def load_value(reader: Reader, plan: Plan, index: int, kind: int) -> Any:
     """The value that the reader has found, by its column's loader."""
+    if reader.failure is not None and reader.start == reader.failed_at:
+        raise reader.failure
     loader = plan.text[index] if kind == TEXT else plan.binary[index]
     if loader is None:
         raise bad_value(reader, plan, index, "binary, and values='text' was asked for")

@@ -18,7 +18,7 @@ from libc.math cimport isfinite
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from ._decode cimport Decoder, Plan, find_plan
+from ._decode cimport Decoder, Plan, Reader, find_plan, not_loaded
 from .types._loaders cimport (
     Date, Loader, Time, be16, be32, be64, civil, clock, compiled, floor_div, format_numeric,
     numeric_room, parse_date, parse_offset, parse_time,
@@ -30,7 +30,8 @@ from .errors import ProtocolError
 from .handlers.encoding import encode_str, encode_value
 from .handlers.jsonlines import JSONLinesHandler
 from .messages import Delete, Insert, JSONLines, Origin, Truncate, Type, Update
-from .types import JSONText, numbers, datetimes, strings
+from .lsn import LSN
+from .types import LOAD_ERRORS, JSONText, LoaderFailed, numbers, datetimes, strings
 from .types.arrays import COMMA, MAX_DIMENSIONS, ArrayBinary, ArrayText
 from .types.documents import JsonbLoader, JsonLoader
 
@@ -117,6 +118,8 @@ cdef enum:
 cdef int64_t _DAY = 86400000000
 cdef int _MAX_DIMENSIONS = MAX_DIMENSIONS
 
+cdef dict _KINDS = {INSERT: "Insert", UPDATE: "Update", DELETE: "Delete"}
+
 fill_escapes()
 fill_pairs()
 import_datetime()
@@ -128,6 +131,7 @@ cdef class Output:
     cdef char *data
     cdef Py_ssize_t used
     cdef Py_ssize_t size
+    cdef const unsigned char *refused  # the value on which a loader of the user's own failed
 
     def __cinit__(self):
         self.size = 65536
@@ -230,20 +234,18 @@ cdef class JSONDecoder(Decoder):
 
     def decode_run(self, payloads, Py_ssize_t start=0):
         """As :meth:`Decoder.decode_run`, with the changes as one JSONLines, or none."""
-        cdef Py_ssize_t at = start, count = len(payloads), mark
+        cdef Py_ssize_t at = start, count = len(payloads), mark = self.out.used
         self.written = 0
-        while at < count:
-            payload = payloads[at]
-            mark = self.out.used
-            if PyBytes_CheckExact(payload) and write_change(
-                self, <const unsigned char *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
-            ):
-                at += 1
-                self.written += 1
-                continue
-            self.out.used = mark
+        while True:
             try:
-                message = self.decode(payload)
+                self.write_changes(payloads, &at, &mark)
+                self.out.used = mark
+                if at >= count:
+                    return self.lines(), at, None
+                message = self.decode(payloads[at])
+            except LoaderFailed as failure:
+                self.out.used = mark
+                return self.lines(), at + 1, failed(self, payloads[at], failure)
             except ProtocolError as error:
                 return self.lines(), at + 1, error
             at += 1
@@ -252,7 +254,23 @@ cdef class JSONDecoder(Decoder):
                 self.write_event(message)
             elif message is not None and kind is not Type and kind is not Origin:
                 return self.lines(), at, message
-        return self.lines(), at, None
+            mark = self.out.used
+
+    cdef int write_changes(self, payloads, Py_ssize_t *at, Py_ssize_t *end) except -1:
+        """Write lines up to a payload that has to go the other way, at which both places stand
+        then: ``at`` among the payloads, ``end`` in the output.
+        """
+        cdef Py_ssize_t count = len(payloads)
+        while at[0] < count:
+            payload = payloads[at[0]]
+            if not PyBytes_CheckExact(payload) or not write_change(
+                self, <const unsigned char *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
+            ):
+                break
+            at[0] += 1
+            end[0] = self.out.used
+            self.written += 1
+        return 0
 
     cdef list lines(self):
         cdef Output out = self.out
@@ -466,6 +484,32 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
     out.put(b"}\n", 2)
     decoder._ordinal += 1
     return True
+
+
+cdef object failed(JSONDecoder decoder, bytes payload, failure):
+    """The error to raise for a line on which a loader of the user's own has failed.
+
+    The message does not go the other way: there the loader would be called a second time.
+    """
+    cdef Reader reader = Reader.__new__(Reader)
+    cdef Plan plan
+    cdef Py_ssize_t place
+    cdef int index, kind
+    reader.data = <const unsigned char *>PyBytes_AS_STRING(payload)
+    reader.end = PyBytes_GET_SIZE(payload)
+    reader.kind = _KINDS[payload[HEADER]]
+    reader.lsn = LSN(be64(reader.data + 1))
+    place = decoder.out.refused - reader.data
+    plan = find_plan(decoder, be32(reader.data + HEADER + 1))
+    reader.at = HEADER + 5
+    while True:  # once for each tuple
+        reader.skip(3)  # a marker, and how many columns there are
+        for index in range(plan.width):
+            kind = reader.cell()
+            if reader.at >= place and (kind == TEXT or kind == BINARY):
+                error = not_loaded(reader, plan, index, kind, failure.__cause__)
+                error.__cause__ = failure.__cause__
+                return error
 
 
 cdef const unsigned char *write_tuple(
@@ -1105,7 +1149,10 @@ cdef bint write_loaded(Output out, Writer writer, const unsigned char *data, Py_
     """The value that the loader makes, as the handler of events writes it."""
     try:
         value = writer.loader.load(writer.loader, data, size)
-    except Exception:
+    except LoaderFailed:
+        out.refused = data
+        raise
+    except LOAD_ERRORS:
         return False  # it is raised again on the other way, with all that is to be said of it
     out.put_bytes((<str>encode_value(value)).encode())
     return True

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
+from .failures import LoaderFailed
+
 MAX_DEPTH: Final = 500
 """Documents nested more deeply stay text.
 
@@ -27,18 +29,34 @@ class JSONText(str):
     __slots__ = ()
 
 
+class UserLoads:
+    """A ``json_loads`` of the user's own, whose failures are told from refusals of a document."""
+
+    def __init__(self, loads: Callable[[str], Any]) -> None:
+        self._loads = loads
+
+    def __call__(self, document: str) -> Any:
+        try:
+            return self._loads(document)
+        except (ValueError, RecursionError):
+            raise
+        except Exception as error:
+            raise LoaderFailed from error
+
+
 class JsonLoader:
     """Loads json, and jsonb's text form, with ``loads``.
 
-    What ``loads`` refuses though PostgreSQL holds it (an integer of 5,000 digits) stays
-    PostgreSQL's text, and so does what is nested beyond :data:`MAX_DEPTH`.
+    What ``loads`` refuses with a ValueError though PostgreSQL holds it (an integer of 5,000
+    digits) stays PostgreSQL's text, and so does what is nested beyond :data:`MAX_DEPTH`.
+    Anything else that ``loads`` of the user's own raises is an error of its own.
     """
 
     def __init__(self, loads: Callable[[str], Any]) -> None:
-        self.loads = loads
         self._is_json_loads = loads is json.loads
         # A kind of str keeps the text as it is, however deep.
         self.parses = not (isinstance(loads, type) and issubclass(loads, str))
+        self.loads = UserLoads(loads) if self.parses and not self._is_json_loads else loads
 
     def __call__(self, raw: bytes) -> Any:
         try:
