@@ -34,20 +34,16 @@ def hstore_text(raw: bytes) -> dict[str | bytes, str | bytes | None]:
 
 def hstore_binary(raw: bytes) -> dict[str | bytes, str | bytes | None]:
     """i32 pairs, for each: i32 length, key, i32 length or -1, value."""
-    (count,) = struct.unpack_from(">i", raw)
-    if not 0 <= count <= len(raw) // 8:
-        raise ValueError("more pairs than bytes")
-    at = 4
-    pairs: dict[str | bytes, str | bytes | None] = {}
-    for _ in range(count):
-        key, at = _item(raw, at)
-        if key is None:
-            raise ValueError("a pair without a key")
-        value, at = _item(raw, at)
-        pairs[text(key)] = None if value is None else text(value)
-    if at != len(raw):
-        raise ValueError("something after the last pair")
-    return pairs
+    return {text(key): None if value is None else text(value) for key, value in _pairs(raw)}
+
+
+def hstore_binary_as_text(raw: bytes) -> str | bytes:
+    """PostgreSQL's text of an hstore in its binary form."""
+    pairs = [
+        _quoted(key) + b"=>" + (b"NULL" if value is None else _quoted(value))
+        for key, value in _pairs(raw)
+    ]
+    return text(b", ".join(pairs))
 
 
 def ltree_binary(raw: bytes) -> str | bytes:
@@ -115,6 +111,27 @@ def _dimensions(raw: bytes, size: int) -> int:
 
 def _unescaped(item: bytes) -> str | bytes:
     return text(_ESCAPED.sub(rb"\1", item) if b"\\" in item else item)
+
+
+def _quoted(item: bytes) -> bytes:
+    return b'"' + item.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def _pairs(raw: bytes) -> list[tuple[bytes, bytes | None]]:
+    (count,) = struct.unpack_from(">i", raw)
+    if not 0 <= count <= len(raw) // 8:
+        raise ValueError("more pairs than bytes")
+    at = 4
+    pairs = []
+    for _ in range(count):
+        key, at = _item(raw, at)
+        if key is None:
+            raise ValueError("a pair without a key")
+        value, at = _item(raw, at)
+        pairs.append((key, value))
+    if at != len(raw):
+        raise ValueError("something after the last pair")
+    return pairs
 
 
 def _item(raw: bytes, at: int) -> tuple[bytes | None, int]:

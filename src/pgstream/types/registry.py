@@ -122,6 +122,8 @@ _BY_NAME: Final[dict[str, tuple[Loader, Loader]]] = {
     "sparsevec": (strings.text, extensions.sparsevec_binary),
 }
 
+_HSTORE_AS_TEXT: Final[tuple[Loader, Loader]] = (strings.text, extensions.hstore_binary_as_text)
+
 _NO_LOADER: Final[tuple[Loader, Loader]] = (strings.text, bytes)
 
 
@@ -133,6 +135,9 @@ class Loaders:
         json_loads: What parses json and jsonb.
         numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
         catalog: The types that are not built in.
+        of_bounds: For what the bounds of ranges are made of. json and hstore are PostgreSQL's
+            text there: the null of a document would be no bound at all, and of a dict nothing
+            tells how PostgreSQL writes it.
     """
 
     def __init__(
@@ -141,6 +146,8 @@ class Loaders:
         json_loads: Callable[[str], Any],
         numeric: Numeric = "decimal",
         catalog: Catalog | None = None,
+        *,
+        of_bounds: bool = False,
     ) -> None:
         if values not in ("typed", "text"):
             raise ValueError(f"values must be 'typed' or 'text', not {values!r}")
@@ -157,6 +164,11 @@ class Loaders:
         self._registered: dict[int | str, tuple[Loader | None, Loader | None]] = {}
         self._resolved: dict[int, tuple[Loader, Loader]] = {}
         self._version = self.catalog.version
+        self._of_bounds = of_bounds
+        self._bounds = self
+        if not of_bounds:
+            self._bounds = Loaders(values, str, numeric, self.catalog, of_bounds=True)
+            self._bounds._registered = self._registered
 
     def text(self, oid: int) -> Loader:
         """The loader of a type's text; PostgreSQL's text itself where there is none."""
@@ -186,6 +198,7 @@ class Loaders:
             before[1] if binary is None else UserLoader(binary),
         )
         self._resolved.clear()
+        self._bounds._resolved.clear()
 
     def unknown(self, types: Iterable[int]) -> frozenset[int]:
         """The OIDs among these, and among what they are made of, that nothing explains."""
@@ -243,6 +256,8 @@ class Loaders:
                 CompositeText(kind, [text for text, _ in pairs]),
                 CompositeBinary(kind, [binary for _, binary in pairs], info.parts),
             )
+        if info.name == "hstore" and self._of_bounds:
+            return _HSTORE_AS_TEXT
         return _BY_NAME.get(info.name, _NO_LOADER)
 
     def _array(self, element: int, delimiter: int) -> tuple[Loader, Loader]:
@@ -250,7 +265,7 @@ class Loaders:
         return ArrayText(text, delimiter), ArrayBinary(binary)
 
     def _range(self, subtype: int) -> tuple[Loader, Loader]:
-        text, binary = self._of(subtype)
+        text, binary = self._bounds._of(subtype)
         return RangeText(text), RangeBinary(binary)
 
     def _multirange(self, element: int) -> tuple[Loader, Loader]:
