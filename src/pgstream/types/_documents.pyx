@@ -215,19 +215,23 @@ cdef object parse_string(Cursor *cursor):
 
 
 cdef object parse_key(Cursor *cursor):
-    """The same for a key: one that was met before is not made again."""
+    """The same for a key: one in ASCII that was met before is not made again."""
     cdef const unsigned char *start = cursor.at
     cdef Py_ssize_t size
     cdef uint32_t hashed = 2166136261  # FNV-1a
+    cdef unsigned char bits = 0
     while cursor.at < cursor.end and cursor.at[0] != c'"':
-        if cursor.at[0] < 0x20 or cursor.at[0] >= 0x80 or cursor.at[0] == c"\\":
+        if cursor.at[0] < 0x20 or cursor.at[0] == c"\\":
             raise _UNUSUAL
+        bits |= cursor.at[0]
         hashed = (hashed ^ cursor.at[0]) * 16777619
         cursor.at += 1
     if cursor.at == cursor.end:
         raise _UNUSUAL
     size = cursor.at - start
     cursor.at += 1
+    if bits & 0x80:  # what is remembered is compared as bytes, which works for ASCII alone
+        return PyUnicode_DecodeUTF8(<const char *>start, size, NULL)
     known = _keys[hashed % KEYS]
     if PyUnicode_GET_LENGTH(known) == size and memcmp(PyUnicode_DATA(known), start, size) == 0:
         return known
@@ -242,7 +246,7 @@ cdef object parse_number(Cursor *cursor):
     cdef const unsigned char *start = cursor.at
     cdef const unsigned char *digits
     cdef bint minus = start[0] == c"-"
-    cdef int64_t value = 0
+    cdef uint64_t value = 0
     cdef char copy[NUMBER + 1]
     cdef char *end = NULL
     cdef double number
@@ -257,7 +261,7 @@ cdef object parse_number(Cursor *cursor):
     if cursor.at == cursor.end or not (
         cursor.at[0] == c"." or cursor.at[0] == c"e" or cursor.at[0] == c"E"
     ):
-        return -value if minus else value
+        return -<int64_t>value if minus else <int64_t>value
     if cursor.at[0] == c".":
         cursor.at += 1
         digits = cursor.at
