@@ -189,11 +189,11 @@ class CharLoader(adapt.Loader):
 
 
 class DocumentLoader(adapt.Loader):
-    """What json.loads refuses, or what is nested beyond 500, as text."""
+    """What json.loads refuses, or what is nested beyond 200, as text."""
 
     def load(self, data: Any) -> Any:
         try:
-            return bytes(data).decode() if b"[" * 501 in bytes(data) else json.loads(bytes(data))
+            return bytes(data).decode() if b"[" * 201 in bytes(data) else json.loads(bytes(data))
         except ValueError:
             return bytes(data).decode()
 

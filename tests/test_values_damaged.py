@@ -4,8 +4,10 @@ nothing that a few bytes only claim is allocated.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from random import Random
@@ -20,6 +22,7 @@ from encoder import xlogdata
 from pgstream.embedded import Server
 from pgstream.errors import ProtocolError
 from pgstream.types import Catalog, JSONText, TypeInfo
+from pgstream.types.documents import is_too_deep
 from servers import fresh_database
 from test_parity import Twins, outcome, twins
 from test_values import Recorded, record
@@ -214,16 +217,85 @@ def test_json_is_parsed_to_a_depth(decoder_impl: Any, oid: int, form: str) -> No
         make: Callable[[bytes], bytes] = getattr(encoder, form)
         return make(prefix + document.encode())
 
-    at_limit = "[" * 250 + '{"a":' * 250 + "1" + "}" * 250 + "]" * 250
+    at_limit = "[" * 100 + '{"a":' * 100 + "1" + "}" * 100 + "]" * 100
     value = load(decoder_impl(), oid, cell(at_limit))
     assert isinstance(value, list)
     beyond = f"[{at_limit}]"
     assert load(decoder_impl(), oid, cell(beyond)) == beyond
-    wide = json.dumps(["[" * 600, {'"[\\': "{" * 600}] * 300)
+    wide = json.dumps(["[" * 600, {'"[\\': "{" * 600}, "[\\", "größe"] * 300, ensure_ascii=False)
     assert load(decoder_impl(), oid, cell(wide)) == json.loads(wide)
     kept = load(decoder_impl(json_loads=JSONText), oid, cell(beyond))
     assert (type(kept), kept) == (JSONText, beyond)
     assert load(decoder_impl(json_loads=str), oid, cell("[1, 2]")) == "[1, 2]"
+
+
+@pytest.mark.parametrize("frames", [0, 300, 600])
+@pytest.mark.parametrize("levels", [60, 100, 200, 201, 450])
+def test_how_deep_json_may_be_does_not_depend_on_the_caller(
+    decoder_impl: Any, frames: int, levels: int
+) -> None:
+    def called_at(frames: int) -> Any:
+        if frames:
+            return called_at(frames - 1)
+        return load(decoder_impl(), 114, encoder.text("[" * levels + "]" * levels))
+
+    assert type(called_at(frames)) is (list if levels <= 200 else str)
+
+
+def test_no_room_to_parse_json_is_the_callers_error(decoder_impl: Any) -> None:
+    """And not another value."""
+    decoder = decoder_impl()
+    document = "[" * 150 + "]" * 150
+    load(decoder, 114, encoder.text("1"))
+    payload = xlogdata(encoder.insert(1, [encoder.text(document)]))
+
+    def called_to_the_limit() -> Any:
+        try:
+            return called_to_the_limit()
+        except RecursionError:
+            return decoder.decode(payload).new["c"]
+
+    with contextlib.suppress(RecursionError):
+        assert called_to_the_limit() == json.loads(document)
+    assert decoder.decode(payload).new["c"] == json.loads(document)
+
+
+def test_counting_the_nesting_is_quick() -> None:
+    """A step of Python's for each byte would take a second for a few megabytes."""
+    raw = json.dumps([{"größe": 1, "b": 'x["\\'}] * 100_000, ensure_ascii=False).encode()
+    start = time.process_time()
+    assert not is_too_deep(raw)
+    assert time.process_time() - start < 0.3
+
+
+@pytest.mark.parametrize("oid", [114, 3802])
+def test_json_with_keys_beyond_ascii(twins: Twins, oid: int) -> None:
+    """The Cython decoder keeps the keys that it met, as bytes: none is taken for another."""
+    pair = twins.pair()
+    pair.decode(xlogdata(encoder.relation(1, "s", "t", "d", [encoder.column("c", oid)])))
+    keys = ["ß", "Ã\x9f", "größe", "gr\xc3\xb6ße", "日本", "😀", "a", "\u0100", "\x7f", ""]
+    for key in [*keys, *reversed(keys)]:
+        document = json.dumps({key: {key: 1}, "b": [key]}, ensure_ascii=False)
+        payload = xlogdata(encoder.insert(1, [encoder.text(document)]))
+        for decoder in (pair.cython, pair.python):
+            assert decoder.decode(payload).new["c"] == json.loads(document)
+    for raw in (b'{"\xff": 1}', b'{"\xc3": 1}', b'{"\xed\xa0\x80": 1}', b'{"\xc3\xb6\n": 1}'):
+        pair.decode(xlogdata(encoder.insert(1, [encoder.text(raw)])))
+
+
+def test_json_numbers_of_many_digits(twins: Twins) -> None:
+    pair = twins.pair()
+    pair.decode(xlogdata(encoder.relation(1, "s", "t", "d", [encoder.column("c", 114)])))
+    for digits in range(16, 24):
+        for number in (
+            "9" * digits,
+            "-" + "9" * digits,
+            "1" + "0" * (digits - 1),
+            "9" * digits + ".5",
+        ):
+            payload = xlogdata(encoder.insert(1, [encoder.text(number)]))
+            for decoder in (pair.cython, pair.python):
+                assert repr(decoder.decode(payload).new["c"]) == repr(json.loads(number))
 
 
 # What numeric becomes.

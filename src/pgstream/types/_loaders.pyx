@@ -403,7 +403,7 @@ cdef object load_json(Loader loader, const unsigned char *data, Py_ssize_t size)
         return document
     try:
         return loader.loads(document)
-    except (ValueError, RecursionError):
+    except ValueError:
         return document
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from .failures import LoaderFailed
 
-MAX_DEPTH: Final = 500
+MAX_DEPTH: Final = 200
 """Documents nested more deeply stay text.
 
 Counted, and not left to Python's recursion limit: what is a value must not depend on how
-deep in the program the decoder is called, or on which decoder it is.
+deep in the program the decoder is called, or on which decoder it is. So it is far below that
+limit, and where a program comes so close to the limit that ``json.loads`` has no room for as
+many, the RecursionError is its own.
 """
 
 # Of a text from an index on: the value and its end.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
-_BRACKETS: Final = frozenset(b'[]{}"')
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # as quoting.QUOTED
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class JSONText(str):
@@ -38,8 +42,10 @@ class UserLoads:
     def __call__(self, document: str) -> Any:
         try:
             return self._loads(document)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise
+        except RecursionError:
+            raise ValueError("nested too deeply for this json_loads") from None
         except Exception as error:
             raise LoaderFailed from error
 
@@ -71,11 +77,11 @@ class JsonLoader:
                 value, end = _scan(document, 0)
                 if end == len(document):
                     return value
-            except (StopIteration, ValueError, RecursionError):
+            except (StopIteration, ValueError):
                 pass
         try:
             return self.loads(document)
-        except (ValueError, RecursionError):
+        except ValueError:
             return document
 
 
@@ -93,23 +99,11 @@ def is_too_deep(raw: bytes) -> bool:
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0
-    in_string = False
-    at = 0
-    while at < len(raw):
-        byte = raw[at]
-        if in_string:
-            if byte == 0x5C:  # a backslash, and what it escapes
-                at += 1
-            elif byte == 0x22:
-                in_string = False
-        elif byte in _BRACKETS:
-            if byte == 0x22:
-                in_string = True
-            elif byte in b"[{":
-                depth += 1
-                if depth > MAX_DEPTH:
-                    return True
-            else:
-                depth -= 1
-        at += 1
+    for byte in _STRING.sub(b"", raw).translate(None, _NO_BRACKETS):
+        if byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        else:
+            depth -= 1
     return False
