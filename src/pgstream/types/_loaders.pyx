@@ -251,8 +251,9 @@ cdef Py_ssize_t format_numeric(const unsigned char *data, Py_ssize_t size, char 
     if be16(data + 4):
         out[used] = c"-"
         used += 1
-    # Digit i stands for group * 10000^(weight - i). Leading zeros are not sent.
-    if count and be16(data + 8) == 0:
+    # Digit i stands for group * 10000^(weight - i). Leading zeros are not sent, nor is a zero
+    # that has a weight.
+    if (count and be16(data + 8) == 0) or (count == 0 and weight > 0):
         return -1
     if weight < 0:
         out[used] = c"0"
