@@ -5,6 +5,8 @@ nothing that a few bytes only claim is allocated.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import json
 import struct
 import time
@@ -21,6 +23,7 @@ import values
 from encoder import xlogdata
 from pgstream.embedded import Server
 from pgstream.errors import ProtocolError
+from pgstream.handlers import JSONLinesHandler
 from pgstream.types import Catalog, JSONText, TypeInfo
 from pgstream.types.documents import is_too_deep
 from servers import fresh_database
@@ -342,3 +345,46 @@ def test_vectors(decoder_impl: Any) -> None:
     for text in ("", "1,2", "[1,2", "[,]", "[1;2]"):
         with pytest.raises(ProtocolError):
             load(decoder, 20_002, encoder.text(text))
+
+
+# Lines.
+
+
+def lines_of(decoder_impl: Any, payloads: list[bytes]) -> bytes:
+    name = decoder_impl.__module__.replace("_decode", "_json")
+    decoder = importlib.import_module(name).JSONDecoder()
+    decoder.decode(payloads[0])  # the Relation
+    changes, at, error = decoder.decode_run(payloads, 1)
+    assert (at, error) == (len(payloads), None)
+    return b"".join(changes)
+
+
+def test_lines_of_what_no_server_sends(decoder_impl: Any) -> None:
+    """A zero with a weight, and an INSERT without one of its values: as the events have them."""
+    columns = [encoder.column("n", 1700), encoder.column("t", 25)]
+    payloads = [xlogdata(encoder.relation(1, "s", "t", "d", columns))]
+    for weight in (-3, -1, 0, 1, 3):
+        for scale in (0, 2):
+            zero = encoder.binary(struct.pack(">HhHH", 0, weight, 0, scale))
+            payloads.append(xlogdata(encoder.insert(1, [zero, encoder.text("x")])))
+    payloads.append(xlogdata(encoder.insert(1, [encoder.text("1"), encoder.UNCHANGED])))
+    written = io.StringIO()
+    handler = JSONLinesHandler(written)
+    for change in decoder_impl().decode_many(payloads)[1:]:
+        handler(change)
+    assert lines_of(decoder_impl, payloads).decode() == written.getvalue()
+
+
+def test_a_large_run_leaves_no_large_buffer(decoder_impl: Any) -> None:
+    name = decoder_impl.__module__.replace("_decode", "_json")
+    decoder = importlib.import_module(name).JSONDecoder()
+    decoder.decode(xlogdata(encoder.relation(1, "s", "t", "d", [encoder.column("c", 25)])))
+    large = [xlogdata(encoder.insert(1, [encoder.text("x" * 20_000_000)]))]
+    small = [xlogdata(encoder.insert(1, [encoder.text("x")]))]
+    tracemalloc.start()
+    try:
+        assert len(decoder.decode_run(large)[0][0]) > 20_000_000
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        assert decoder.decode_run(small)[0][0].endswith(b'"new":{"c":"x"}}\n')
+    finally:
+        tracemalloc.stop()

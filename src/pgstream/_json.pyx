@@ -114,6 +114,8 @@ cdef enum:
     BINARY = 0x62
     HEADER = 25
     NUMBER = 40
+    FIRST = 1 << 16  # bytes of an output
+    KEPT = 1 << 22   # that it may have from one run to the next
 
 cdef int64_t _DAY = 86400000000
 cdef int _MAX_DIMENSIONS = MAX_DIMENSIONS
@@ -134,7 +136,7 @@ cdef class Output:
     cdef const unsigned char *refused  # the value on which a loader of the user's own failed
 
     def __cinit__(self):
-        self.size = 65536
+        self.size = FIRST
         self.data = <char *>PyMem_Malloc(self.size)
         if self.data == NULL:
             raise MemoryError
@@ -158,6 +160,15 @@ cdef class Output:
             raise MemoryError
         self.data = data
         self.size = size
+        return 0
+
+    cdef int shrink(self) except -1:
+        """Give back what one large run has taken; nothing is written by then."""
+        cdef char *data = <char *>PyMem_Realloc(self.data, FIRST)
+        if data == NULL:
+            raise MemoryError
+        self.data = data
+        self.size = FIRST
         return 0
 
     cdef inline int put(self, const char *data, Py_ssize_t count) except -1:
@@ -278,6 +289,8 @@ cdef class JSONDecoder(Decoder):
             return []
         found = bytes_of(JSONLines, out.data, out.used)
         out.used = 0
+        if out.size > KEPT:
+            out.shrink()
         return [found]
 
     cdef int write_event(self, event) except -1:
@@ -472,7 +485,7 @@ cdef bint write_change(JSONDecoder decoder, const unsigned char *data, Py_ssize_
         out.put(b',"new":{', 8)
         row = at + 1
         at = write_tuple(out, plan, shape, row, end, False, &unchanged)
-        if at == NULL or (unchanged and has_old):
+        if at == NULL or (unchanged and (has_old or kind == INSERT)):
             return False
         out.byte(c"}")
         if unchanged:
