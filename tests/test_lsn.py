@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,12 @@ def test_text_that_is_not_an_lsn(text: str) -> None:
 def test_number_that_does_not_fit(number: int) -> None:
     with pytest.raises(ValueError, match="64 unsigned bits"):
         LSN(number)
+
+
+@pytest.mark.parametrize("value", [1.0, 1.9, None, b"0/1"])
+def test_what_is_no_integer(value: Any) -> None:
+    with pytest.raises(TypeError):
+        LSN(value)
 
 
 def test_copies_and_pickles_stay_lsns() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Final
 
@@ -21,6 +22,7 @@ class LSN(int):
 
     Raises:
         ValueError: if the text is not an LSN, or the number does not fit.
+        TypeError: if it is neither text nor an integer.
     """
 
     __slots__ = ()
@@ -31,6 +33,7 @@ class LSN(int):
             if match is None:
                 raise ValueError(f"not an LSN: {value!r} (expected something like '0/16C752F8')")
             return int.__new__(cls, (int(match[1], 16) << 32) | int(match[2], 16))
+        value = operator.index(value)  # int() would cut a fraction off
         if not 0 <= value <= _MAX:
             raise ValueError(f"not an LSN: {value} does not fit in 64 unsigned bits")
         return int.__new__(cls, value)
