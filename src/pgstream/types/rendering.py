@@ -13,9 +13,10 @@ from psycopg.types.range import Range
 from .composites import Composite
 from .numbers import text_of_float8
 
-_RANGE_MEANING: Final = re.compile(r'["\\()\[\],\s]')
-_ARRAY_MEANING: Final = re.compile(r'["\\{},\s]')
-_RECORD_MEANING: Final = re.compile(r'["\\(),\s]')
+# White space of the C locale alone, as PostgreSQL looks at bytes.
+_RANGE_MEANING: Final = re.compile(r'["\\()\[\],\s]', re.ASCII)
+_ARRAY_MEANING: Final = re.compile(r'["\\{},\s]', re.ASCII)
+_RECORD_MEANING: Final = re.compile(r'["\\(),\s]', re.ASCII)
 
 
 def text_of_range(value: Range[Any]) -> str:
