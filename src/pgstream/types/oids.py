@@ -113,7 +113,11 @@ SQL_NAME: Final = {
 ARRAY_ELEMENT: Final = {
     143: XML,
     199: JSON,
+    210: 71,  # row types of the system's tables: pg_type, pg_attribute, pg_proc, pg_class
+    270: 75,
     271: XID8,
+    272: 81,
+    273: 83,
     629: LINE,
     651: CIDR,
     719: CIRCLE,
