@@ -216,6 +216,23 @@ def test_a_shared_catalog(decoder_impl: Any) -> None:
     assert row_of(other, PAIR_BINARY) == [(1, ["sad", None])]
 
 
+def test_a_shared_catalog_that_another_decoder_fills(decoder_impl: Any) -> None:
+    """What is known of a table is made anew with its next Relation, and with its next rows
+    where none comes.
+    """
+    catalog = Catalog()
+    one, other = decoder_impl(catalog=catalog), decoder_impl(catalog=catalog)
+    relation = other.decode(relation_payload(20_002))
+    copied = Relation(1, "public", "t", "d", (Column("c0", 20_002, -1, False),))
+    row = b"\0\1" + PAIR_BINARY[1:]
+    assert other.copy_rows(copied, row) == [{"c0": PAIR_BINARY[5:]}]
+    one.add_types([PAIR, MOODS, MOOD])
+    assert row_of(other, PAIR_BINARY) == [PAIR_BINARY[5:]]
+    assert other.decode(relation_payload(20_002)) is relation
+    assert row_of(other, PAIR_BINARY) == [(1, ["sad", None])]
+    assert other.copy_rows(copied, row) == [{"c0": (1, ["sad", None])}]
+
+
 @pytest.mark.parametrize(
     "altered",
     [
@@ -667,6 +684,27 @@ def test_documents_as_bounds_are_text(
         if oid != 20_004:  # where an array's null is quoted, for want of need
             assert shown == text
         assert encode_value(value) == json.dumps(shown)
+
+
+def test_white_space_in_the_text_of_ranges(decoder_impl: Any) -> None:
+    """PostgreSQL quotes what is white space in ASCII, and Python counts more as such."""
+    catalog = Catalog([TypeInfo(20_000, "s", "of_text", "range", 25)])
+    decoder = decoder_impl(catalog=catalog)
+    decoder.decode(relation_payload(20_000))
+    for text in ("[a\u00a0b,c\u2003d]", "[a\x1cb,)", '["a\tb","c d"]', '["a\vb",)'):
+        (value,) = row_of(decoder, encoder.text(text))
+        assert json.loads(encode_value(value)) == text
+
+
+def test_arrays_of_rows_of_the_systems_tables(decoder_impl: Any) -> None:
+    """Their OIDs are built in, unlike those of all other composites."""
+    for array, element in ((210, 71), (270, 75), (272, 81), (273, 83)):
+        info = TypeInfo(element, "pg_catalog", "row", "composite", fields=(("a", 23),))
+        decoder = decoder_impl(catalog=Catalog([info]))
+        decoder.decode(relation_payload(array))
+        assert row_of(decoder, encoder.text("{(1)}")) == [[(1,)]]
+        cell = sessions.array_binary(element, [fields((23, b"\0\0\0\1"))])
+        assert row_of(decoder, encoder.binary(cell)) == [[(1,)]]
 
 
 def test_documents_in_multiranges(decoder_impl: Any) -> None:

@@ -31,6 +31,7 @@ cdef class Plan:
     cdef object relation
     cdef uint32_t oid
     cdef Py_ssize_t arrival
+    cdef Py_ssize_t version
     cdef int width
     cdef list text
     cdef list binary

@@ -248,6 +248,7 @@ class Plan:
         "make_key",
         "relation",
         "text",
+        "version",
         "width",
     )
 
@@ -257,6 +258,7 @@ class Plan:
         columns = relation.columns
         self.relation = relation
         self.arrival = arrival
+        self.version = loaders.catalog.version  # of what the loaders were made from
         self.width = len(columns)
         self.text = [loaders.text(column.type_oid) for column in columns]
         self.binary = [loaders.binary(column.type_oid) for column in columns]
@@ -294,7 +296,8 @@ class Decoder:
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
         json_loads: What parses json and jsonb. ``str`` keeps them as text.
         numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
-        catalog: The types that are not built in. It may be shared, and filled later.
+        catalog: The types that are not built in. It may be shared, and filled later; what another
+            decoder adds counts here from the next Relation of a table on.
     """
 
     def __init__(
@@ -686,8 +689,10 @@ def decode_relation(decoder: Decoder, reader: Reader) -> Relation:
     decoder._arrivals += 1
     known = plans.get(oid)
     if known is not None and known.relation == relation:
-        known.arrival = decoder._arrivals
-        return known.relation
+        if known.version == decoder._loaders.catalog.version:
+            known.arrival = decoder._arrivals
+            return known.relation
+        relation = known.relation
     plans[oid] = Plan(relation, decoder._arrivals, decoder._loaders, decoder._row_factory)
     return relation
 
@@ -1017,9 +1022,11 @@ def decode_copy(decoder: Decoder, reader: Reader, relation: Relation) -> list[An
         reader.skip(len(COPY_SIGNATURE))
         reader.skip(4)
         reader.skip(reader.u32())
-    if decoder._copied is None or decoder._copied.relation != relation:
-        decoder._copied = Plan(relation, 0, decoder._loaders, decoder._row_factory)
     plan = decoder._copied
+    version = decoder._loaders.catalog.version
+    if plan is None or plan.version != version or plan.relation != relation:
+        plan = Plan(relation, 0, decoder._loaders, decoder._row_factory)
+        decoder._copied = plan
     while reader.at != reader.end:
         width = reader.u16()
         if width == COPY_END:

@@ -60,7 +60,8 @@ class TypeInfo:
 
 
 class Catalog(Mapping[int, TypeInfo]):
-    """The types that are known, by OID. Decoders that share it see what is added.
+    """The types that are known, by OID. Decoders that share it see what is added, for a table
+    that they know already from its next Relation on.
 
     Attributes:
         version: How often something was added.
