@@ -3,7 +3,8 @@
 
 The two files are mirror images: the same functions under the same names, in the same
 order, with the same docstrings, and the same results, errors included. Whatever
-changes here changes there.
+changes here changes there. Only decode() of the Python decoder is its own: it reads the
+frequent messages in one piece, and leaves the rest to the functions.
 
 Top: the reader, the only code that touches pointers and the only place where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts

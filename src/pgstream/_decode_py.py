@@ -2,7 +2,8 @@
 
 The two files are mirror images: the same functions under the same names, in the same
 order, with the same docstrings, and the same results, errors included. Whatever
-changes here changes there.
+changes here changes there. Only decode() of the Python decoder is its own: it reads the
+frequent messages in one piece, and leaves the rest to the functions.
 
 Top: the reader. It and decode() alone cut the bytes, and are the only places where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts
@@ -587,7 +588,9 @@ def glanced(loader: Loader | None) -> Loader | None:
 
 
 def moment(decoder: Decoder, us: int) -> datetime:
-    """A commit time. That of a Commit is that of its Begin, so the last is kept."""
+    """A commit time. That of a Commit is that of its Begin, so the last is kept; which is no
+    memory of the stream, and harmless where a message is refused after all.
+    """
     if us != decoder._us:
         decoder._us, decoder._moment = us, POSTGRES_EPOCH_UTC + MICROSECOND * us
     return decoder._moment

@@ -372,68 +372,47 @@ cdef Writer writer_of(loader):
         if loader.loads is JSONText:
             writer.write = write_json if kind is JsonLoader else write_jsonb
     else:
-        name = WRITERS.get(loader)
-        if name is not None:
-            writer.write = by_name(name)
+        known = WRITERS.get(loader)
+        if known is not None:
+            writer.write = (<Writer>known).write
+    return writer
+
+
+cdef Writer like(write_function write):
+    """A Writer that only shows which function writes."""
+    cdef Writer writer = Writer()
+    writer.write = write
     return writer
 
 
 WRITERS = {
-    numbers.bool_text: "bool_text",
-    numbers.bool_binary: "bool_binary",
-    numbers.int_text: "int_text",
-    numbers.int2_binary: "int2",
-    numbers.int4_binary: "int4",
-    numbers.int8_binary: "int8",
-    numbers.oid_binary: "oid",
-    numbers.float_text: "float_text",
-    numbers.float8_binary: "float8",
-    numbers.numeric_text: "numeric_text",
-    numbers.numeric_binary: "numeric",
-    strings.text: "text",
-    strings.bytea_text: "bytea_text",
-    strings.bytea_binary: "bytea",
-    bytes: "bytea",
-    strings.uuid_text: "uuid_text",
-    strings.uuid_binary: "uuid",
-    datetimes.date_text: "date_text",
-    datetimes.date_binary: "date",
-    datetimes.time_text: "time_text",
-    datetimes.time_binary: "time",
-    datetimes.timestamp_text: "timestamp_text",
-    datetimes.timestamp_binary: "timestamp",
-    datetimes.timestamptz_text: "timestamptz_text",
-    datetimes.timestamptz_binary: "timestamptz",
+    numbers.bool_text: like(write_bool_text),
+    numbers.bool_binary: like(write_bool),
+    numbers.int_text: like(write_int_text),
+    numbers.int2_binary: like(write_int2),
+    numbers.int4_binary: like(write_int4),
+    numbers.int8_binary: like(write_int8),
+    numbers.oid_binary: like(write_oid),
+    numbers.float_text: like(write_float_text),
+    numbers.float8_binary: like(write_float8),
+    numbers.numeric_text: like(write_numeric_text),
+    numbers.numeric_binary: like(write_numeric),
+    strings.text: like(write_text),
+    strings.bytea_text: like(write_bytea_text),
+    strings.bytea_binary: like(write_bytea),
+    bytes: like(write_bytea),
+    strings.uuid_text: like(write_uuid_text),
+    strings.uuid_binary: like(write_uuid),
+    datetimes.date_text: like(write_date_text),
+    datetimes.date_binary: like(write_date),
+    datetimes.time_text: like(write_time_text),
+    datetimes.time_binary: like(write_time),
+    datetimes.timestamp_text: like(write_timestamp_text),
+    datetimes.timestamp_binary: like(write_timestamp),
+    datetimes.timestamptz_text: like(write_timestamptz_text),
+    datetimes.timestamptz_binary: like(write_timestamptz),
 }
 """From a loader to its writer, for the types that have one."""
-
-
-cdef write_function by_name(str name) except NULL:
-    if name == "bool_text": return write_bool_text
-    if name == "bool_binary": return write_bool
-    if name == "int_text": return write_int_text
-    if name == "int2": return write_int2
-    if name == "int4": return write_int4
-    if name == "int8": return write_int8
-    if name == "oid": return write_oid
-    if name == "float_text": return write_float_text
-    if name == "float8": return write_float8
-    if name == "numeric_text": return write_numeric_text
-    if name == "numeric": return write_numeric
-    if name == "text": return write_text
-    if name == "bytea_text": return write_bytea_text
-    if name == "bytea": return write_bytea
-    if name == "uuid_text": return write_uuid_text
-    if name == "uuid": return write_uuid
-    if name == "date_text": return write_date_text
-    if name == "date": return write_date
-    if name == "time_text": return write_time_text
-    if name == "time": return write_time
-    if name == "timestamp_text": return write_timestamp_text
-    if name == "timestamp": return write_timestamp
-    if name == "timestamptz_text": return write_timestamptz_text
-    if name == "timestamptz": return write_timestamptz
-    raise KeyError(name)
 
 
 # lines
@@ -709,7 +688,6 @@ cdef bint put_float(Output out, double value) except -1:
 
 cdef bint write_float_text(Output out, Writer writer, const unsigned char *data, Py_ssize_t size) except -1:
     cdef char copy[NUMBER + 1]
-    cdef char *end = NULL
     cdef Py_ssize_t at
     if size == 0 or size > NUMBER:
         return False
