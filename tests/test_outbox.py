@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgstream import LSN, Begin, Commit, Origin
+from pgstream import LSN, Begin, Commit, Origin, Relation, SnapshotBegin, SnapshotEnd, SnapshotRow
 from pgstream.messages import Event
 from pgstream.outbox import Outbox
 from pgstream.positions import NOTED, Positions
@@ -110,6 +110,19 @@ def test_a_batch_that_is_not_whole_waits() -> None:
     assert outbox.batch(10, 60) is None
     assert [type(event) for event in outbox.batch(10, 0) or ()] == [Begin, Origin, Commit]
     assert outbox.batch(10, 0) is None
+
+
+@pytest.mark.parametrize("taken", [0, 3])
+def test_the_rows_of_a_copy_come_in_full_batches(taken: int) -> None:
+    table = Relation(1, "public", "t", "d", ())
+    rows: list[Event] = [SnapshotRow(table, {}, LSN(5), number) for number in range(25)]
+    outbox = Outbox(Told())
+    outbox.put([SnapshotBegin(LSN(5), (table,)), *rows[:12]])
+    outbox.put([*rows[12:], SnapshotEnd(LSN(5), 25)])
+    for _ in range(taken):
+        outbox.take()
+    sizes = [len(outbox.batch(10, 0) or ()) for _ in range(3)]
+    assert sizes == [10, 10, 7 - taken]
 
 
 @pytest.mark.parametrize("others", [3, 700])

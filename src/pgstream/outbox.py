@@ -74,13 +74,17 @@ class Outbox:
         size = len(self)
         if size < max_events and time.monotonic() - self._since < max_seconds:
             return None
-        count, before = 0, len(self.part)
+        before = len(self.part)
+        count = before if self.part and is_whole(self.part[0]) else 0
         for part in self._parts:
             if before >= max_events:
                 break
-            if is_whole(part[0]):
+            if is_whole(part[-1]):  # and with it all behind the first: rows of a copy
+                count = before + len(part)
+            elif is_whole(part[0]):
                 count = before + 1
             before += len(part)
+        count = min(count, max_events)
         if not count:
             if size < max_events:
                 return None
