@@ -126,6 +126,46 @@ def test_the_loop_is_free_while_nothing_comes(shop: Database) -> None:
     assert asyncio.run(idle()) == 50
 
 
+def test_a_wait_for_the_next_event_may_be_cancelled(shop: Database) -> None:
+    async def main() -> tuple[list[Event], int]:
+        found: list[Event] = []
+        timeouts = 0
+        async with open_stream(shop) as stream:
+            while 101 not in ids(found):
+                try:
+                    found.append(await asyncio.wait_for(anext(stream), 0.05))
+                except TimeoutError:
+                    timeouts += 1
+                    if timeouts == 5:
+                        shop.execute("INSERT INTO users VALUES (101)")
+            assert stream.status().reconnects == 0
+        return found, timeouts
+
+    found, timeouts = asyncio.run(main())
+    assert ids(found) == [*range(1, 31), 100, 101]
+    assert timeouts >= 5
+
+
+def test_closing_ends_the_task_that_reads(shop: Database) -> None:
+    async def main() -> None:
+        async with open_stream(shop) as stream:
+            found: list[Event] = []
+
+            async def read() -> None:
+                async for event in stream:
+                    found.append(event)  # noqa: PERF401  # it is looked at meanwhile
+
+            reader = asyncio.create_task(read())
+            while 100 not in ids(found):
+                await asyncio.sleep(0.01)
+            await stream.close()
+            await asyncio.wait_for(reader, 20)
+            assert stream.status().state == "closed"
+
+    asyncio.run(main())
+    assert shop.execute("SELECT active FROM pg_replication_slots")[0] == (False,)
+
+
 def test_cancellation_leaves_in_good_order(shop: Database) -> None:
     seen: list[Event] = []
     committed = asyncio.Event()

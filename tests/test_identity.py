@@ -12,7 +12,7 @@ import pytest
 
 import pgstream
 from commandline import CommandLine
-from pgstream import LSN, ConfigError, ServerError, SlotMismatch, SlotNotFound, Stream
+from pgstream import LSN, Commit, ConfigError, ServerError, SlotMismatch, SlotNotFound, Stream
 from pgstream.embedded import Server, embedded_installation
 from pgstream.identity import Anchor, Identity
 from pgstream.slots import Slot, System
@@ -173,6 +173,23 @@ def test_a_file_that_cannot_be_written_stops_the_confirmation(
     assert shop.execute("SELECT confirmed_flush_lsn FROM pg_replication_slots") == [(before,)]
 
 
+def test_a_file_that_cannot_be_written_is_told_of_at_the_end(
+    shop: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    stream = open_stream(shop, state_file=folder / "state.json")
+    shop.execute("INSERT INTO users VALUES (1)")
+    for event in stream:
+        if isinstance(event, Commit):
+            break
+    shutil.rmtree(folder)
+    stream.ack()
+    with pytest.raises(ServerError, match="cannot write the state file"):
+        stream.close()
+    stream.close()
+
+
 SYSTEM = System("7", 1, LSN(1000), False)
 SLOT = Slot("s", "pgoutput", "d", None, LSN(500), LSN(400), "reserved", False, 0)
 
@@ -185,28 +202,44 @@ def anchor(position: int, timeline: int = 1) -> Anchor:
 
 def test_a_slot_behind_is_read_from_what_was_acknowledged() -> None:
     """A server that crashed may have forgotten the last confirmations: nothing is missing."""
-    anchor(700).check(SYSTEM, SLOT, {})
+    anchor(700).check(SYSTEM, SLOT, {}, LSN(0))
 
 
 def test_a_promoted_standby_goes_on() -> None:
     promoted = System("7", 2, LSN(1000), False)
-    anchor(700).check(promoted, SLOT, {1: LSN(800)})
-    anchor(800).check(promoted, SLOT, {1: LSN(800)})
+    anchor(700).check(promoted, SLOT, {1: LSN(800)}, LSN(0))
+    anchor(800).check(promoted, SLOT, {1: LSN(800)}, LSN(0))
 
 
 def test_a_timeline_that_left_before_what_was_acknowledged_is_refused() -> None:
     with pytest.raises(SlotMismatch, match="has left the history") as caught:
-        anchor(700).check(System("7", 3, LSN(1000), False), SLOT, {1: LSN(600), 2: LSN(900)})
+        anchor(700).check(
+            System("7", 3, LSN(1000), False), SLOT, {1: LSN(600), 2: LSN(900)}, LSN(0)
+        )
     assert caught.value.gap == (600, 700)
 
 
 def test_an_older_timeline_is_refused() -> None:
     with pytest.raises(SlotMismatch, match="has left the history"):
-        anchor(700, timeline=2).check(SYSTEM, SLOT, {})
+        anchor(700, timeline=2).check(SYSTEM, SLOT, {}, LSN(0))
+
+
+@pytest.mark.parametrize(
+    ("server", "ends"),
+    [(System("7", 2, LSN(1000), False), {1: LSN(800)}), (System("7", 1, LSN(800), False), {})],
+    ids=["a failover", "a backup"],
+)
+def test_what_was_handed_out_and_is_lost_is_not_confirmed(
+    server: System, ends: dict[int, LSN]
+) -> None:
+    anchor(700).check(server, SLOT, ends, LSN(800))
+    with pytest.raises(SlotMismatch, match="were handed out, and the server has lost") as caught:
+        anchor(700).check(server, SLOT, ends, LSN(801))
+    assert caught.value.gap == (800, 801)
 
 
 def test_a_standby_may_be_behind_for_a_moment() -> None:
-    anchor(2000).check(System("7", 1, LSN(1000), True), SLOT, {})
+    anchor(2000).check(System("7", 1, LSN(1000), True), SLOT, {}, LSN(3000))
 
 
 def test_the_command_keeps_the_file(tmp_path: Path, database: Database) -> None:

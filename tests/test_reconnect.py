@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import threading
 import time
@@ -292,6 +294,46 @@ def test_a_stop_ends_trying(shop: Database, proxy: Proxy) -> None:
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
+
+
+def test_the_collector_runs_while_the_server_is_away(shop: Database, proxy: Proxy) -> None:
+    with open_stream(shop, proxy.dsn) as stream:
+        batches = stream.batches(max_events=10_000, max_seconds=60)
+        reader = threading.Thread(daemon=True, target=lambda: list(batches))
+        reader.start()
+        shop.execute("INSERT INTO users VALUES (1)")
+        assert eventually(lambda: not gc.isenabled())  # a batch gathers
+        proxy.refuse = True
+        proxy.cut()
+        assert eventually(lambda: stream.status().state == "reconnecting" and gc.isenabled())
+        stream.stop()
+        reader.join(30)
+        assert not reader.is_alive()
+
+
+def test_an_interrupted_attempt_to_connect_is_made_again(
+    shop: Database, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform = pgstream.stream.perform
+    interrupts = 0
+
+    def interrupted(step: Any) -> Any:
+        nonlocal interrupts
+        if isinstance(step, (pgstream.steps.Connect, pgstream.steps.Pause)) and interrupts < 4:
+            interrupts += 1
+            raise KeyboardInterrupt
+        return perform(step)
+
+    with open_stream(shop, proxy.dsn) as stream:
+        proxy.cut()
+        shop.execute("INSERT INTO users VALUES (1)")
+        monkeypatch.setattr(pgstream.stream, "perform", interrupted)
+        found: list[Event] = []
+        while not any(isinstance(event, Insert) for event in found):
+            with contextlib.suppress(KeyboardInterrupt):
+                found.append(next(stream))
+        assert interrupts == 4
+        assert stream.status().reconnects == 1
 
 
 def test_what_trying_again_does_not_help_is_raised(database: Database) -> None:

@@ -14,7 +14,7 @@ import pytest
 import pgstream
 import servers
 from conftest import not_available
-from pgstream import LSN, Event, Insert, PublicationNotFound, ServerError
+from pgstream import LSN, Commit, Event, Insert, PublicationNotFound, ServerError
 from pgstream.embedded import Server
 from servers import Database
 
@@ -145,6 +145,54 @@ def test_reading_from_a_standby(version: int) -> None:
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("version", [18])
+def test_what_was_handed_out_and_never_reached_the_standby(version: int) -> None:
+    """To acknowledge it later would confirm what the new primary has in its place."""
+    with pair(version, sync_replication_slots="on") as (primary, standby):
+        both = psycopg.conninfo.make_conninfo(
+            primary.dsn(),
+            host=f"{primary.directory},{standby.directory}",
+            port=f"{primary.port},{standby.port}",
+            target_session_attrs="read-write",
+        )
+        events: list[Event] = []
+        errors: list[ServerError] = []
+        stream = pgstream.connect(both, failover=True)
+
+        def read() -> None:
+            try:
+                for event in stream:
+                    events.append(event)
+                    if 2 not in ids(events):
+                        stream.ack()
+            except ServerError as error:
+                errors.append(error)
+
+        reader = threading.Thread(daemon=True, target=read)
+        reader.start()
+        on(primary, "INSERT INTO users VALUES (1)")
+        assert eventually(lambda: ids(events) == [1])
+        on(primary, "SELECT pg_log_standby_snapshot()")
+        synced = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
+        assert eventually(lambda: on(standby, synced) == [(1,)])
+        caught_up(primary, standby)
+        on(standby, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+        receivers = (
+            "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walreceiver'"
+        )
+        assert eventually(lambda: on(primary, receivers) == [(0,)])
+        on(primary, "INSERT INTO users VALUES (2)")
+        assert eventually(lambda: ids(events) == [1, 2] and isinstance(events[-1], Commit))
+        primary.stop("immediate")
+        on(standby, "SELECT pg_promote()")
+        on(standby, "INSERT INTO users VALUES (3)")
+        assert eventually(lambda: bool(errors))
+        assert "were handed out, and the server has lost them" in str(errors[0])
+        stream.close()
+        with pgstream.connect(both, until="now") as stream:
+            assert ids(list(stream)) == [3]
 
 
 @pytest.mark.parametrize("version", [18])

@@ -162,6 +162,46 @@ def test_closing_in_the_middle_of_much_ends_in_good_order(shop: Database) -> Non
         assert len(ids(list(stream))) == 20000
 
 
+def test_closing_from_another_thread_ends_the_iteration(shop: Database) -> None:
+    insert(shop, 1)
+    stream = open_stream(shop)
+    found: list[Event] = []
+    reader = threading.Thread(target=lambda: found.extend(stream), daemon=True)
+    reader.start()
+    deadline = time.monotonic() + 30
+    while ids(found) != [1] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)  # it waits for more
+    stream.close()
+    reader.join(30)
+    assert not reader.is_alive()
+    assert stream.status().state == "closed"
+    assert shop.execute("SELECT active FROM pg_replication_slots")[0] == (False,)
+
+
+def test_an_interrupted_wait_loses_nothing(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert(shop, 1)
+    with open_stream(shop) as stream:
+        events = iter(stream)
+        while not isinstance(next(events), Commit):
+            pass
+        perform = pgstream.stream.perform
+
+        def interrupted(step: Any) -> Any:
+            if isinstance(step, pgstream.steps.Run):
+                monkeypatch.setattr(pgstream.stream, "perform", perform)
+                next(step.generator)  # it waits
+                raise KeyboardInterrupt
+            return perform(step)
+
+        monkeypatch.setattr(pgstream.stream, "perform", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        insert(shop, 2)
+        assert ids([next(stream) for _ in range(3)]) == [2]
+        assert stream.status().reconnects == 0
+
+
 def test_iteration_goes_on_after_break(shop: Database) -> None:
     insert(shop, *range(10))
     seen: list[Event] = []

@@ -259,6 +259,7 @@ class Connector:
         command = f"START_REPLICATION SLOT {config.slot} LOGICAL {position} ({options})"
         deadline = time.monotonic() + _HELD_SECONDS
         pause = 0.05
+        released = False
         while True:
             with faults.translated(config):
                 try:
@@ -268,6 +269,9 @@ class Connector:
                     if time.monotonic() > deadline:
                         found = yield from slots.find_slots(self.pgconn, config.slot)
                         pid = found[0].active_pid if found else None
+                        if found and pid is None and not released:
+                            released = True  # in this moment: once more
+                            continue
                         raise faults.in_use(config.slot, pid, ours=pid in ours) from None
                 yield from self._pause(pause)
             pause = min(2 * pause, 1.0)

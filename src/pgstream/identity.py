@@ -76,13 +76,16 @@ class Anchor:
         """Whether :meth:`check` has to know where the server's former timelines ended."""
         return self.known is not None and system.timeline > self.known.timeline
 
-    def check(self, system: System, slot: Slot | None, ends: dict[int, LSN]) -> None:
+    def check(
+        self, system: System, slot: Slot | None, ends: dict[int, LSN], handed_out: LSN
+    ) -> None:
         """Refuse a server or a slot that would leave something out, or was put back.
 
         Args:
             system: The server that is connected now.
             slot: The slot there, if it is there.
             ends: Where the server's former timelines ended.
+            handed_out: How far the user was given changes, acknowledged or not.
 
         Raises:
             SlotNotFound: if the slot is gone that was there.
@@ -113,6 +116,18 @@ class Anchor:
                 f" acknowledged, {position}: it was restored from a backup",
                 self._anew(),
                 (system.position, position),
+            )
+        # What was not acknowledged comes again where it is still there. Where it is not, it may
+        # have been used already; and it must not be confirmed to this server later.
+        end = system.position if fork is None else fork
+        if end < handed_out and (fork is not None or not system.in_recovery):
+            raise SlotMismatch(
+                f"changes from {end} to {handed_out} were handed out, and the server has lost"
+                " them: it was restored from a backup, or another took its place before it had"
+                " them",
+                "undo what was made of them, then start again: it goes on after what was"
+                f" acknowledged, {position}",
+                (end, handed_out),
             )
         if slot is None:
             raise SlotNotFound(

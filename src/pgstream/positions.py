@@ -141,6 +141,11 @@ class Positions:
             return self._commit_time
 
     @property
+    def handed_out(self) -> LSN:
+        """The position up to which, at least, something was handed out."""
+        return max(self._delivered, LSN(self.begun + 1) if self.begun else self.begun)
+
+    @property
     def unacknowledged(self) -> bool:
         """Whether anything that was handed out could be acknowledged now."""
         return (

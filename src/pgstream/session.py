@@ -37,7 +37,7 @@ from .outbox import Outbox
 from .positions import State, Status
 from .reading import Reading
 from .snapshot import InitialCopy
-from .steps import TICK, Connect, Deliver, Pause, Run, Steps
+from .steps import TICK, Connect, Deliver, Interrupted, Pause, Run, Steps
 from .types import TypeInfo
 from .types.catalog import catalog_query, parse_catalog
 
@@ -89,7 +89,6 @@ class Session:
         self._away_since: float | None = None  # the user has the word since then
         self._away_events = 0
         self._linked_at = 0.0
-        self._received_at_loss = LSN(0)
         self._trouble: _Trouble | None = None
         self._initial: InitialCopy | None = None  # while it lasts
 
@@ -209,7 +208,8 @@ class Session:
         """
         while not self.over():
             if self._connector is None:
-                yield from self._relink()
+                with contextlib.suppress(Interrupted):  # whoever waited may come back
+                    yield from self._relink()
                 continue
             try:
                 if self._initial is not None:
@@ -223,6 +223,9 @@ class Session:
                     self._lose(error)
             except psycopg.Error as error:  # found out by the one who waits
                 self._lose(faults.refused(error, self.config, streaming=True))
+            except Interrupted:
+                # In the midst of something: all that was not acknowledged comes again.
+                self._lose(faults.passing(ConnectionLost("the stream was interrupted")))
 
     def leave(self) -> Steps[None]:
         """Tell the server the last acknowledgement, and leave the slot in good order."""
@@ -239,9 +242,8 @@ class Session:
             return
         try:
             self._report(connector, last=True)
-            yield Run(connector.finish(), connector.pgconn)
-        except (ServerError, psycopg.Error):
-            pass  # the connection is gone; what was not told comes again
+            with contextlib.suppress(ServerError, psycopg.Error):  # what was not told comes again
+                yield Run(connector.finish(), connector.pgconn)
         finally:
             self._unlink()
 
@@ -294,7 +296,7 @@ class Session:
         with faults.translated(config):
             if anchor.needs_history(connector.system):
                 ends = yield Run(slots.timeline_ends(pgconn, connector.system.timeline), pgconn)
-            anchor.check(connector.system, slot, ends)
+            anchor.check(connector.system, slot, ends, positions.handed_out)
             self._initial = None
             if slot is None and config.snapshot:
                 self._initial = InitialCopy(config, connector, self.reading, self._tell)
@@ -369,6 +371,7 @@ class Session:
                 f"{_sentence(trouble.error)}; trying again in {delay:.1f} s"
                 f" (attempt {trouble.attempts})"
             )
+            yield Deliver(())  # whoever gathers a batch need not wait for the connection
             yield from self._sleep(delay)
             if self.over():
                 return
@@ -460,8 +463,11 @@ class Session:
         while not self.over():
             self._report_if_due(connector, idle=idle)
             tick = TICK if reading.until is None else _HURRIED_TICK
-            yield from connector.gather()
-            chunk = yield Run(connector.receive(), pgconn, min(tick, self._interval / 2))
+            try:
+                yield from connector.gather()
+                chunk = yield Run(connector.receive(), pgconn, min(tick, self._interval / 2))
+            except Interrupted:  # what has arrived meanwhile is still there
+                continue
             idle = not chunk
             if chunk:
                 self._heard_at = time.monotonic()

@@ -69,6 +69,13 @@ Step: TypeAlias = Connect | Run | Pause | Call | Deliver
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
+class Interrupted(Exception):
+    """Whoever waited for a step was called away, by ctrl-C or a task's cancellation."""
+
+    def __init__(self) -> None:
+        super().__init__("the stream was interrupted: open a new one")
+
+
 def perform(step: Step) -> Any:
     """Do what a step asks for, waiting as long as it takes."""
     match step:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import inspect
 import json
 import os
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -28,7 +21,16 @@ from .reading import Reading
 from .rows import RowFactory, dict_row
 from .session import Session
 from .snapshot import SnapshotProgress
-from .steps import Course, Deliver, drive, drive_async, perform, perform_async
+from .steps import (
+    Course,
+    Deliver,
+    Interrupted,
+    Step,
+    drive,
+    drive_async,
+    perform,
+    perform_async,
+)
 from .types import Catalog, Loader, Numeric
 
 
@@ -175,6 +177,9 @@ class _StreamBase:
         self._closed = False
         self._session = Session(config)
         self._outbox = self._session.outbox
+        self._course = Course(self._session.course())
+        self._runs: Iterator[list[Event]] | None = None  # of what is being handed on
+        self._broken = False
 
     @property
     def positions(self) -> Positions:
@@ -208,6 +213,38 @@ class _StreamBase:
         """
         self.positions.acknowledge()
 
+    def _next_step(self) -> Step | bool:
+        """Hand on what is there; then what has to be waited for.
+
+        Returns:
+            The step to perform and to answer; True if events are in the outbox now, or nothing
+            more has arrived; False at the end.
+        """
+        if self._closed:
+            return False
+        if self._broken:
+            raise Interrupted
+        try:
+            while True:
+                if self._runs is None:
+                    step = self._course.next()
+                    if type(step) is not Deliver:
+                        return step or False
+                    self._runs = iter(step.runs)
+                if self._session.stopped:
+                    self._course.close()
+                    return False
+                run = next(self._runs, None)
+                if run is None:
+                    self._runs = None
+                else:
+                    self._outbox.put(run)
+                return True
+        except BaseException as error:
+            self._broken = not isinstance(error, Exception)  # within something: not at its end
+            self._course.close()
+            raise
+
     def stop(self) -> None:
         """End the iteration: at the next event, or within a moment where none comes.
 
@@ -230,7 +267,7 @@ class Stream(_StreamBase):
         except BaseException:
             self._session.abandon()
             raise
-        self._source = self._generate()
+        self._reading = threading.RLock()
 
     def __enter__(self) -> Self:
         return self
@@ -263,11 +300,16 @@ class Stream(_StreamBase):
 
     def _fill(self) -> bool:
         """Read on; False at the end."""
-        for run in self._source:
-            if run is not None:
-                self._outbox.put(run)
-            return True
-        return False
+        with self._reading:
+            while not isinstance(step := self._next_step(), bool):
+                try:
+                    self._course.answer(perform(step))
+                except Exception as error:
+                    self._course.fail(error)
+                except BaseException:
+                    self._course.fail(Interrupted())
+                    raise
+            return step
 
     def batches(self, max_events: int = 10_000, max_seconds: float = 1.0) -> Iterator[list[Event]]:
         """The events in lists, which end at the end of a transaction where that fits.
@@ -304,6 +346,7 @@ class Stream(_StreamBase):
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
         advance = getattr(handler, "advance", None)
+        close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
             if position is not None:
@@ -326,35 +369,23 @@ class Stream(_StreamBase):
                 flush()
                 self.ack()
         finally:
-            self.close()
-            close = getattr(handler, "close", None)
-            if close is not None:
-                close()
+            try:
+                self.close()
+            finally:
+                if close is not None:
+                    close()
 
     def close(self) -> None:
-        """Tell the server the last acknowledgement, leave the slot, close the connection."""
-        if self._closed:
-            return
-        self._closed = True
-        self._source.close()  # ends what is under way, such as a copy
-        drive(self._session.leave())
+        """Tell the server the last acknowledgement, leave the slot, close the connection.
 
-    def _generate(self) -> Generator[list[Event] | None]:
-        """The events, in runs; None whenever nothing more has arrived."""
-        session = self._session
-        with contextlib.closing(Course(session.course())) as course:
-            while (step := course.next()) is not None:
-                if type(step) is Deliver:
-                    for run in step.runs:
-                        yield run
-                        if session.stopped:
-                            return
-                    yield None
-                else:
-                    try:
-                        course.answer(perform(step))
-                    except Exception as error:
-                        course.fail(error)
+        From another thread than the one that reads, it first ends the iteration there.
+        """
+        self.stop()
+        with self._reading:
+            if not self._closed:
+                self._course.close()  # ends what is under way, such as a copy
+                self._closed = True
+                drive(self._session.leave())
 
 
 class AsyncStream(_StreamBase):
@@ -363,7 +394,7 @@ class AsyncStream(_StreamBase):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._opened = False
-        self._source = self._generate()
+        self._reading = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -405,11 +436,18 @@ class AsyncStream(_StreamBase):
 
     async def _fill(self) -> bool:
         """Read on; False at the end."""
-        async for run in self._source:
-            if run is not None:
-                self._outbox.put(run)
-            return True
-        return False
+        if not self._opened:
+            raise RuntimeError("the stream is not open: iterate inside 'async with'")
+        async with self._reading:
+            while not isinstance(step := self._next_step(), bool):
+                try:
+                    self._course.answer(await perform_async(step))
+                except Exception as error:
+                    self._course.fail(error)
+                except BaseException:
+                    self._course.fail(Interrupted())
+                    raise
+            return step
 
     async def batches(
         self, max_events: int = 10_000, max_seconds: float = 1.0
@@ -432,6 +470,7 @@ class AsyncStream(_StreamBase):
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
         advance = getattr(handler, "advance", None)
+        close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
             if not self._opened:
@@ -456,37 +495,22 @@ class AsyncStream(_StreamBase):
                 await _finished(flush())
                 self.ack()
         finally:
-            await self.close()
-            close = getattr(handler, "close", None)
-            if close is not None:
-                await _finished(close())
+            try:
+                await self.close()
+            finally:
+                if close is not None:
+                    await _finished(close())
 
     async def close(self) -> None:
-        """As :meth:`Stream.close`."""
-        if self._closed or not self._opened:
-            return
-        self._closed = True
-        await self._source.aclose()  # ends what is under way, such as a copy
-        await drive_async(self._session.leave())
-
-    async def _generate(self) -> AsyncGenerator[list[Event] | None]:
-        """The events, in runs; None whenever nothing more has arrived."""
+        """As :meth:`Stream.close`; another task that reads comes to its end first."""
         if not self._opened:
-            raise RuntimeError("the stream is not open: iterate inside 'async with'")
-        session = self._session
-        with contextlib.closing(Course(session.course())) as course:
-            while (step := course.next()) is not None:
-                if type(step) is Deliver:
-                    for run in step.runs:
-                        yield run
-                        if session.stopped:
-                            return
-                    yield None
-                else:
-                    try:
-                        course.answer(await perform_async(step))
-                    except Exception as error:
-                        course.fail(error)
+            return
+        self.stop()
+        async with self._reading:
+            if not self._closed:
+                self._course.close()  # ends what is under way, such as a copy
+                self._closed = True
+                await drive_async(self._session.leave())
 
 
 def read_payloads(
