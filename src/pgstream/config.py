@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
@@ -39,6 +40,24 @@ _PORT: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
 _PART: Final = r'"(?:[^"]|"")+"|[^".,\s]+'
 _TABLE: Final = re.compile(rf"(?:({_PART})\.)?({_PART})")
 _URL_PASSWORD: Final = re.compile(r"://[^:@/]*:([^@]*)@")
+_SECONDS: Final = (int, float)
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "dsn": (str,),
+    "slot": (str,),
+    "create_slot": (bool,),
+    "create_publication": (bool,),
+    "binary": (bool, NoneType),
+    "two_phase": (bool,),
+    "messages": (bool,),
+    "failover": (bool,),
+    "status_interval": _SECONDS,
+    "reconnect_timeout": (*_SECONDS, NoneType),
+    "handler_timeout": (*_SECONDS, NoneType),
+    "silence_timeout": (*_SECONDS, NoneType),
+    "snapshot": (bool,),
+    "snapshot_jobs": (int,),
+    "memory_limit": (int,),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +111,17 @@ class Config:
     """``tables``, parsed."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         parameters = _parse_dsn(self.dsn)
         shown = {
             key: parameters[key] for key in ("host", "port", "dbname", "user") if key in parameters
         }
         names = (self.publication,) if isinstance(self.publication, str) else self.publication
+        tables = (self.tables,) if isinstance(self.tables, str) else self.tables
         _set(self, "conninfo", make_conninfo(**parameters))
         _set(self, "safe_dsn", make_conninfo(**shown))
         _set(self, "publications", tuple(dict.fromkeys(names)))
-        _set(self, "table_names", tuple(dict.fromkeys(parse_table(text) for text in self.tables)))
+        _set(self, "table_names", tuple(dict.fromkeys(map(parse_table, tables))))
 
         check_slot(self.slot)
         if not self.publications:
@@ -143,6 +164,23 @@ class Config:
             )
         if self.memory_limit < 0:
             raise ConfigError(f"memory_limit is {self.memory_limit}", "give a number of bytes")
+
+    def _check_types(self) -> None:
+        """Refuse values of another type, which would fail later and say less."""
+        for name, wanted in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, wanted):
+                kinds = " or ".join(kind.__name__ for kind in wanted)
+                shown = type(value).__name__ if name == "dsn" else repr(value)
+                raise ConfigError(f"{name} is {shown}", f"give {kinds.replace('NoneType', 'None')}")
+        for name in ("publication", "tables"):
+            value = getattr(self, name)
+            if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+                raise ConfigError(f"{name} is {value!r}", "give a name, or a list of names")
+        for name in ("json_loads", "row_factory", "progress", "notice", "tap"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name in ("json_loads", "row_factory")):
+                raise ConfigError(f"{name} is {value!r}", "give a function")
 
     def redact(self, text: str) -> str:
         """Return ``text`` with the password, wherever it occurs, replaced by ``***``."""

@@ -44,6 +44,7 @@ from .types.catalog import catalog_query, parse_catalog
 log = logging.getLogger("pgstream")
 
 _HURRIED_TICK: Final = 0.01  # seconds between looks at the clock where the end is awaited
+_SUSPENDED_SECONDS: Final = 2.0  # for which a tick does not last, unless the process was stopped
 _REPORT_GAP: Final = 0.1  # seconds between status updates that nothing demands
 _SAVE_GAP: Final = 1.0  # seconds between writes of the state file
 _FIRST_DELAY: Final = 0.1  # seconds before the first attempt to connect again, at most
@@ -463,14 +464,16 @@ class Session:
         while not self.over():
             self._report_if_due(connector, idle=idle)
             tick = TICK if reading.until is None else _HURRIED_TICK
+            began = time.monotonic()
             try:
                 yield from connector.gather()
                 chunk = yield Run(connector.receive(), pgconn, min(tick, self._interval / 2))
             except Interrupted:  # what has arrived meanwhile is still there
                 continue
             idle = not chunk
-            if chunk:
-                self._heard_at = time.monotonic()
+            now = time.monotonic()
+            if chunk or now - began > _SUSPENDED_SECONDS:  # nobody listened: not its silence
+                self._heard_at = now
             else:
                 self._listen(connector)
             self._away_events = self.outbox.handed_out

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import NoReturn
 
 import click
@@ -14,8 +16,15 @@ from .. import __version__, config, decoder
 from ..errors import ConfigError, PgstreamError
 from . import admin, streams
 from .options import Session, debug_option
+from .output import silence
 
 INTERRUPTED = 130
+_NO_SETTINGS = ("PGSTREAM_IMPL", "PGSTREAM_REQUIRE_EXT")  # of the library and its build
+_OTHER_NAMES = {
+    "PGSTREAM_DSN": "DATABASE_URL",
+    "PGSTREAM_SLOT": "SLOT_NAME",
+    "PGSTREAM_PUBLICATION": "PUBLICATION_NAME",
+}
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -71,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     session = Session()
     try:
         config.load_dotenv()
+        _warn_of_unknown_settings()
         status = cli.main(arguments, prog_name="pgstream", standalone_mode=False, obj=session)
     except click.exceptions.ClickException as error:
         error.show()
@@ -83,10 +93,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except psycopg.Error as error:
         _report(config.redact(session.dsn, str(error).strip()), session)
         status = 1
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+        silence(1)  # called so, click ends with 1 for one thing: the reader has seen enough
+        status = 0
     except OSError as error:
         _report(str(error), session)
         status = 1
     sys.exit(status)
+
+
+def _warn_of_unknown_settings() -> None:
+    """Name the variables that look like settings and are none: a typo would count for nothing."""
+    known = set(_NO_SETTINGS)
+    pending: list[click.Command] = [cli]
+    while pending:
+        command = pending.pop()
+        known.update(str(option.envvar) for option in command.params if option.envvar)
+        if isinstance(command, click.Group):
+            pending += command.commands.values()
+    for name in sorted(os.environ):
+        if name.startswith("PGSTREAM_") and name not in known:
+            near = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, known, 1)), "")
+            meant = f": is {near} meant?" if near else ""
+            click.echo(f"pgstream: {name} is no setting{meant}", err=True)
 
 
 def _report(message: str, session: Session) -> None:

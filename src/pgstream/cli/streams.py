@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
 import click
+import psycopg
 
 from .. import connect, read_payloads
 from ..capture import CaptureWriter, read_capture, read_catalog, write_catalog
-from ..config import Changes, Values, parse_table
+from ..config import Changes, Config, Values, parse_table
 from ..demo import run_demo
-from ..errors import CaptureError
+from ..errors import CaptureError, ServerError
 from ..lsn import LSN
 from ..messages import Event, Payload
 from ..types import JSONText
@@ -130,6 +132,8 @@ def record(file: str, ack: bool, **settings: Any) -> int:
 )
 def replay(file: str, output_format: Format, values: Values, output: str | None) -> int:
     """Show the changes in the capture FILE (- for standard input). Needs no server."""
+    if output is not None and _is_same(file, output):
+        raise click.UsageError("The output would be written over the capture: name another file.")
     with (
         stopper() as signals,
         Output(output, append=False, output_format=output_format) as shown,
@@ -190,6 +194,37 @@ def say(text: str) -> None:
     click.echo(f"pgstream: {text}", err=True)
 
 
+def _is_same(file: str, other: str) -> bool:
+    try:
+        return os.path.samefile(file, other)
+    except OSError:  # one of them is not there
+        return False
+
+
+def _check_published(config: Config) -> None:
+    """Refuse a table that no publication has: what is not shown is acknowledged, too.
+
+    Over a connection of its own; where there can be none, nothing is refused.
+    """
+    try:
+        with psycopg.connect(config.conninfo, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables"
+                " WHERE pubname = ANY (%s)",
+                (list(config.publications),),
+            )
+            published = set(found)
+    except psycopg.Error:
+        return
+    for table in config.table_names:
+        if table not in published:
+            raise ServerError(
+                f"table {'.'.join(table)} is not published by {', '.join(config.publications)}:"
+                " none of its changes would be shown",
+                "mind the case of letters in --tables; pgstream doctor says what is published",
+            )
+
+
 def _on_screen() -> bool:
     return sys.stdout.isatty()
 
@@ -248,6 +283,8 @@ def _follow(
         **settings,
     ) as stream:
         signals.stop = stream.stop
+        if stream.config.tables and capture is None:
+            _check_published(stream.config)
         if capture is not None:  # at once: the capture may be all that a crash leaves
             write_catalog(capture, stream.catalog)
         if handler is not None:
