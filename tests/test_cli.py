@@ -26,6 +26,7 @@ import servers
 from commandline import SECONDS, CommandLine
 from conftest import not_available
 from pgstream.capture import read_capture
+from pgstream.cli.output import _end_last_line
 from pgstream.embedded import Server
 from servers import Database
 
@@ -197,6 +198,46 @@ def test_output_is_added_to_a_file(shop: CommandLine, database: Database) -> Non
         assert done.stdout == ""
     lines = file.read_text().splitlines()  # what a crash had cut short is cut off
     assert [json.loads(line)["new"]["id"] for line in lines] == [1, 2]
+
+
+@pytest.mark.parametrize("output_format", ["json", "text"])
+def test_standard_output_begins_on_a_line_of_its_own(
+    shop: CommandLine, database: Database, output_format: str
+) -> None:
+    """``>> FILE``: a line that a crash cut short must not take the next one with it."""
+    file = shop.directory / "events"
+    file.write_text('{"op":"ins')
+    for number in (1, 2):
+        database.execute(f"INSERT INTO items VALUES ({number})")
+        with file.open("ab") as added:
+            shop("run", "--format", output_format, "--until-now", stdout=added.fileno())
+    lines = file.read_text().splitlines()
+    assert lines.pop(0) == '{"op":"ins'
+    if output_format == "json":
+        assert [json.loads(line)["new"]["id"] for line in lines] == [1, 2]
+    else:
+        assert lines[0].startswith("[INSERT] ")
+        assert "" not in lines
+
+
+def test_standard_output_that_may_not_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    file.write_text("torn")
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+    try:
+        _end_last_line(descriptor, str(tmp_path / "no/such/name"))
+    finally:
+        os.close(descriptor)
+    assert file.read_text() == "torn\n"
+
+
+def test_standard_output_in_the_middle_of_a_file(tmp_path: Path) -> None:
+    """Only what is added needs a line of its own."""
+    file = tmp_path / "events"
+    file.write_text("what is there")
+    with file.open("r+b") as opened:
+        _end_last_line(opened.fileno(), str(file))
+    assert file.read_text() == "what is there"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Collection
@@ -50,7 +51,7 @@ class Output:
             self._file = self._handler
             return
         try:
-            self._fd = 1 if path is None or path == "-" else _open(path, append)
+            self._fd = _standard() if path is None or path == "-" else _open(path, append)
             self._durable = stat.S_ISREG(os.fstat(self._fd).st_mode)
         except OSError as error:
             raise PgstreamError(f"cannot open {self._name}: {error.strerror}") from error
@@ -158,11 +159,36 @@ def wants_colour(stream: TextIO) -> bool:
 def _open(path: str, append: bool) -> int:
     flags = os.O_APPEND if append else os.O_TRUNC
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
-    status = os.fstat(fd)
-    if append and stat.S_ISREG(status.st_mode) and status.st_size:
-        # A line that a crash cut short was not acknowledged, and comes again: on a new line.
-        with open(path, "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                os.write(fd, b"\n")
+    _end_last_line(fd, path)
     return fd
+
+
+def _standard() -> int:
+    """Standard output, which may be a file that the shell adds to (``>> FILE``)."""
+    _end_last_line(1, "/proc/self/fd/1")
+    return 1
+
+
+def _end_last_line(fd: int, name: str) -> None:
+    """Begin on a line of our own. One that a crash cut short was not acknowledged: it comes again.
+
+    Args:
+        fd: Where it is written to.
+        name: What it can be opened by once more, since it may be open for writing alone.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return
+    adds = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+    if not adds and os.lseek(fd, 0, os.SEEK_CUR) != status.st_size:
+        return
+    try:
+        with open(name, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            ends = file.read(1) == b"\n"
+    except OSError:
+        # It may not be read. An empty line too many costs nothing, a line that is glued to
+        # what a crash left of another is lost.
+        ends = False
+    if not ends:
+        os.write(fd, b"\n")
