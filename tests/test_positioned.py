@@ -32,6 +32,7 @@ from pgstream import (
     Insert,
     LogicalMessage,
     Relation,
+    RollbackPrepared,
     SnapshotBegin,
     SnapshotEnd,
     SnapshotRow,
@@ -601,6 +602,35 @@ def test_lines_that_come_again_after_a_reconnection_are_not_written_again(tmp_pa
         feed(handler, LINES[:9])
         feed(handler, LINES[5:])
     assert path.read_text() == expected_lines(LINES)
+
+
+LOOSE = [
+    LogicalMessage("p", b"once", False, LSN(0x80), None, None, None, None),
+    CommitPrepared(1, "g", LSN(0x80), LSN(0x90), NOON),
+    RollbackPrepared(1, "g", LSN(0x70), LSN(0x80), NOON, NOON),
+]
+
+
+@pytest.mark.parametrize("loose", LOOSE, ids=lambda event: type(event).__name__)
+def test_what_is_in_no_transaction_is_not_written_again(tmp_path: Path, loose: Event) -> None:
+    """It comes again without a Begin that would say so."""
+    path = tmp_path / "lines"
+    events = [loose, *inserted(0x100, 1, 2, 3), replace(loose, **_later(loose))]
+    with JSONLinesFile(path) as handler:
+        feed(handler, events[:3])
+        feed(handler, events[:1])
+        feed(handler, events)
+        feed(handler, events[-1:])
+    assert path.read_text() == expected_lines(events)
+
+
+def _later(loose: Event) -> dict[str, LSN]:
+    match loose:
+        case LogicalMessage():
+            return {"lsn": LSN(0x180)}
+        case CommitPrepared():
+            return {"commit_lsn": LSN(0x180), "end_lsn": LSN(0x190)}
+    return {"prepare_end_lsn": LSN(0x170), "end_lsn": LSN(0x180)}
 
 
 def test_the_lines_of_another_stream_are_added_whole(tmp_path: Path) -> None:

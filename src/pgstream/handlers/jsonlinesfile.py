@@ -13,7 +13,15 @@ from typing import Final
 
 from ..errors import HandlerError
 from ..lsn import LSN
-from ..messages import Begin, BeginPrepare, Event, JSONLines
+from ..messages import (
+    Begin,
+    BeginPrepare,
+    CommitPrepared,
+    Event,
+    JSONLines,
+    LogicalMessage,
+    RollbackPrepared,
+)
 from .jsonlines import JSONLinesHandler
 
 _BLOCK: Final = 1 << 16
@@ -50,7 +58,7 @@ class JSONLinesFile:
         self._buffer = io.StringIO()
         self._encode = JSONLinesHandler(self._buffer)
         self._known: Iterator[bytes] | None = None  # lines of the file that may come again
-        self._last: LSN = LSN(0)  # the commit of the last transaction that began
+        self._last: LSN = LSN(0)  # where the last transaction, or what is in none, stands
         self._first = True
         try:
             self._fd = os.open(
@@ -66,8 +74,8 @@ class JSONLinesFile:
         """Write the line, or lines, of ``event``."""
         lines = event if isinstance(event, JSONLines) else self._lines_of(event)
         try:
-            if isinstance(event, (Begin, BeginPrepare)):
-                self._begin(event.commit_lsn if isinstance(event, Begin) else event.prepare_lsn)
+            if (place := _begins_at(event)) is not None:
+                self._begin(place)
             if not lines:
                 return
             if self._first:
@@ -113,13 +121,13 @@ class JSONLinesFile:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _begin(self, commit_lsn: LSN) -> None:
+    def _begin(self, place: LSN) -> None:
         """After a reconnection, what was not acknowledged comes again; look for it, too."""
-        if commit_lsn <= self._last and self._regular:
+        if place <= self._last and self._regular:
             self._file.flush()
             self._size = os.fstat(self._fd).st_size
             self._first = True
-        self._last = commit_lsn
+        self._last = place
 
     def _cut(self) -> int:
         """Cut off a torn last line, and return the size. What is not ours is left."""
@@ -188,6 +196,20 @@ class JSONLinesFile:
 def _is_regular(path: str) -> bool:
     """Whether a file can be read back: it is one, or will be made; not a pipe or a device."""
     return not os.path.exists(path) or os.path.isfile(path)
+
+
+def _begins_at(event: Event) -> LSN | None:
+    """Where in the stream that stands which an event begins: a transaction, or what is in none."""
+    match event:
+        case Begin() | CommitPrepared():
+            return event.commit_lsn
+        case BeginPrepare():
+            return event.prepare_lsn
+        case RollbackPrepared():
+            return event.end_lsn
+        case LogicalMessage(transactional=False):
+            return event.lsn
+    return None
 
 
 def _place(line: bytes) -> LSN | None:
