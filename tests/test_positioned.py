@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
 import random
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -402,6 +405,81 @@ def test_a_snapshot_starts_over(targets: Targets) -> None:
         feed(handler, inserted(0x2F0, "99") + inserted(0x300, "5"))
         handler.flush()
     assert targets.ids() == [1, 4, 5]
+
+
+def waits_for_a_lock(database: Database) -> bool:
+    return bool(
+        database.execute(
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
+    )
+
+
+@contextlib.contextmanager
+def meanwhile(database: Database, work: Callable[[], object]) -> Iterator[Future[object]]:
+    """Let it run into a lock that is held; at the end of the block it is to be let go."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        while not waits_for_a_lock(database) and not done.done():
+            time.sleep(0.01)
+        yield done
+
+
+@pytest.fixture
+def twice(target: Database) -> Database:
+    """A target whose table would take a row twice."""
+    target.execute("CREATE TABLE items (id int, note text)")
+    return target
+
+
+def test_postgres_of_two_copies_under_one_name_the_first_fails(twice: Database) -> None:
+    events = snapshot(0x100, "1", "2")
+    with PostgresHandler(twice.dsn) as one:
+        feed(one, events[:2])
+        with PostgresHandler(twice.dsn) as two:
+            feed(two, events[:1])
+            with pytest.raises(HandlerError, match="another process"):
+                feed(one, events[2:])
+            assert twice.execute("SELECT * FROM items") == []
+            feed(two, events[1:])
+    assert twice.execute("SELECT id FROM items ORDER BY id") == [(1,), (2,)]
+    assert twice.execute("SELECT lsn::text FROM pgstream_positions") == [("0/100",)]
+
+
+def test_postgres_a_copy_that_began_before_another_does_not_end_it(twice: Database) -> None:
+    """Both have found nothing stored; nor is there a row left that the first could add."""
+    events = snapshot(0x100)
+    with PostgresHandler(twice.dsn) as one, PostgresHandler(twice.dsn) as two:
+        feed(one, events[:1])
+        with pytest.raises(HandlerError, match="another process"):
+            feed(two, events[:1])
+        feed(one, events[1:])
+    assert twice.execute("SELECT lsn::text FROM pgstream_positions") == [("0/100",)]
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+def test_postgres_another_process_that_is_just_passing(twice: Database, rest: int) -> None:
+    """What has to wait for the row of the position sees what became of it."""
+    events = snapshot(0x100, "1") if rest else [*inserted(0x100, "1"), FLUSH]
+    with PostgresHandler(twice.dsn) as handler, twice.connect(autocommit=False) as other:
+        feed(handler, events[:-1])
+        other.execute("UPDATE pgstream_positions SET stored_at = now()")
+        with meanwhile(twice, lambda: feed(handler, events[-1:])) as done:
+            other.commit()
+        with pytest.raises(HandlerError, match="another process"):
+            done.result()
+    assert twice.execute("SELECT * FROM items") == []
+
+
+def test_postgres_what_a_copy_cannot_store(twice: Database) -> None:
+    twice.execute("ALTER TABLE items ADD CHECK (id > 0)")
+    with PostgresHandler(twice.dsn) as handler:
+        with pytest.raises(HandlerError, match=r"public\.items: .* check constraint"):
+            feed(handler, snapshot(0x100, "1", "-1"))
+        assert twice.execute("SELECT * FROM items") == []
+        feed(handler, snapshot(0x200, "1"))
+    assert twice.execute("SELECT id FROM items") == [(1,)]
 
 
 def test_prepared_transactions_are_refused(targets: Targets) -> None:

@@ -118,7 +118,7 @@ class PostgresHandler:
     Args:
         dsn: The target. Not the database that is read from, unless its tables are elsewhere.
         name: The consumer: under which name the position is kept. One process at a time
-            may use it; a second one makes the first fail, and nothing is stored twice.
+            may use it; of two one fails, and nothing is stored twice.
         positions: The table that keeps positions, ``schema.table``. It is made if it is
             not there.
         triggers: Fire the target's triggers and check its foreign keys, as for any other
@@ -147,6 +147,7 @@ class PostgresHandler:
         self._waiting: list[_Change] = []  # of whole transactions that are not stored yet
         self._size = 0
         self._stored: LSN | None = None
+        self._version = ""  # of the row that holds the position: another one is another process's
         self._whole: LSN | None = None  # the end of the last in _waiting
         self._skipping = False
         self._spilled = False  # the open transaction has a transaction of the target to itself
@@ -193,7 +194,9 @@ class PostgresHandler:
                 if self._copying is None:
                     raise HandlerError("a row of a snapshot came before its SnapshotBegin")
                 with self._failures(event.relation, event.lsn):
-                    self._copying.add(event.relation, self._target(event.relation), event.new)
+                    target = self._target(event.relation)
+                if self._copying.add(target, event.new):
+                    self._send_copied(self._copying)
             case SnapshotBegin():
                 self._begin_copy(event)
             case SnapshotEnd():
@@ -247,12 +250,12 @@ class PostgresHandler:
                 self._connection.execute(table)
             insert = sql.SQL("INSERT INTO {} (consumer) VALUES ($1) ON CONFLICT DO NOTHING")
             self._connection.execute(insert.format(self._positions), [self._consumer])
-            select = sql.SQL("SELECT lsn::text FROM {} WHERE consumer = $1")
+            select = sql.SQL("SELECT lsn::text, xmin::text FROM {} WHERE consumer = $1")
             row = self._connection.execute(
                 select.format(self._positions), [self._consumer]
             ).fetchone()
-        if row is not None and row[0] is not None:
-            self._stored = LSN(row[0])
+        if row is not None:
+            self._stored, self._version = None if row[0] is None else LSN(row[0]), row[1]
 
     def _target(self, relation: Relation) -> _Target:
         known = self._targets.get(relation.oid)
@@ -376,24 +379,43 @@ class PostgresHandler:
             self._connection.execute("BEGIN")
 
     def _finish(self, position: LSN | None) -> None:
-        """Write the position and commit. The row that holds it lets one process pass."""
-        statement = sql.SQL(
-            "UPDATE {} SET lsn = $1::pg_lsn, stored_at = now() WHERE consumer = $2"
-            " AND lsn IS NOT DISTINCT FROM $3::pg_lsn"
-        ).format(self._positions)
-        before, after = (None if lsn is None else str(lsn) for lsn in (self._stored, position))
+        """Write the position and commit."""
+        self._settle(position, self._move(position))
+
+    def _settle(self, position: LSN | None, version: str) -> None:
         with self._failures():
-            done = self._connection.execute(statement, [after, self._consumer, before])
-            if done.rowcount != 1:
-                self._roll_back()
-                raise HandlerError(
-                    f"consumer {self._consumer!r} has moved on from {before} in the target:"
-                    " another process stores under the same name",
-                    "stop one of the two, or give each its own name",
-                )
             self._connection.execute("COMMIT")
-        self._stored = position
-        self._whole = position
+        self._stored = self._whole = position
+        self._version = version
+
+    def _move(self, position: LSN | None) -> str:
+        """Write the position, and return the version of its row. It lets one process pass."""
+        statement = sql.SQL(
+            "UPDATE {} SET lsn = $1::pg_lsn, stored_at = now()"
+            " WHERE consumer = $2 AND xmin = $3::xid RETURNING xmin::text"
+        ).format(self._positions)
+        after = None if position is None else str(position)
+        return self._only_one(statement, [after, self._consumer, self._version])
+
+    def _hold(self) -> None:
+        """Let no other process pass before this transaction ends; none must have passed."""
+        statement = sql.SQL(
+            "SELECT xmin::text FROM {} WHERE consumer = $1 AND xmin = $2::xid FOR SHARE"
+        ).format(self._positions)
+        self._only_one(statement, [self._consumer, self._version])
+
+    def _only_one(self, statement: sql.Composed, values: list[Text]) -> str:
+        with self._failures():
+            row = self._connection.execute(statement, values).fetchone()
+        if row is None:
+            before = self._stored
+            self._roll_back()
+            raise HandlerError(
+                f"consumer {self._consumer!r} has moved on from {before} in the target:"
+                " another process stores under the same name",
+                "stop one of the two, or give each its own name",
+            )
+        return str(row[0])
 
     def _run(self, changes: list[_Change]) -> None:
         """Apply changes, in their order."""
@@ -458,19 +480,32 @@ class PostgresHandler:
             with self._failures(relation, event.lsn):
                 targets.append(self._target(relation))
         self._begin()
+        # Before the tables are locked: who copies under the same name waits for it with none.
+        version = self._move(None)
         if targets:
             names = sql.SQL(", ").join(target.only + target.name for target in targets)
             with self._failures():
                 self._connection.execute(sql.SQL("TRUNCATE {}").format(names))
-        self._finish(None)
+        self._settle(None, version)
         self._copying = _Copying(self._connection)
+
+    def _send_copied(self, copying: _Copying) -> None:
+        """Store the rows that have come, if no other process has begun anew meanwhile."""
+        self._begin()
+        self._hold()
+        try:
+            copying.send_all()
+        except HandlerError:
+            self._roll_back()
+            raise
+        with self._failures():
+            self._connection.execute("COMMIT")
 
     def _end_copy(self, event: SnapshotEnd) -> None:
         copying, self._copying = self._copying, None
         if copying is None:
             raise HandlerError("a SnapshotEnd came without its SnapshotBegin")
-        with self._failures():
-            copying.send_all()
+        self._send_copied(copying)
         self._begin()
         self._finish(event.lsn)
 
@@ -486,25 +521,30 @@ class _Copying:
         self._rows: dict[str, tuple[_Target, list[tuple[Text, ...]]]] = {}
         self._size = 0
 
-    def add(self, relation: Relation, target: _Target, row: Row) -> None:
+    def add(self, target: _Target, row: Row) -> bool:
+        """Take a row; say whether it is time to send what has come."""
         values = _texts(target, row, target.columns)
-        self._rows.setdefault(target.label, (target, []))[1].append(values)
+        rows = self._rows.setdefault(target.label, (target, []))[1]
+        rows.append(values)
         self._size += sum([len(value) for value in values if value is not None]) + 16
-        if self._size >= _CHARACTERS or len(self._rows[target.label][1]) >= 10 * _ROWS:
-            self.send_all()
+        return self._size >= _CHARACTERS or len(rows) >= 10 * _ROWS
 
     def send_all(self) -> None:
         for target, rows in self._rows.values():
-            if not target.columns:
-                for _ in rows:
-                    self._connection.execute(_default_row(target))
-                continue
-            statement = _copy(target, target.columns)
-            with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            with _Failures(target.label, None):
+                self._send(target, rows)
         self._rows.clear()
         self._size = 0
+
+    def _send(self, target: _Target, rows: list[tuple[Text, ...]]) -> None:
+        if not target.columns:
+            for _ in rows:
+                self._connection.execute(_default_row(target))
+            return
+        statement = _copy(target, target.columns)
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
 
 
 class _Failures:
