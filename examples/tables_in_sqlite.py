@@ -15,6 +15,7 @@ import sys
 
 import pgstream
 from pgstream.handlers import SQLiteHandler
+from pgstream.types import JSONText
 
 
 def main(source: str, file: str, once: str = "") -> None:
@@ -22,7 +23,7 @@ def main(source: str, file: str, once: str = "") -> None:
         source,
         slot="tables_in_sqlite",
         snapshot=True,
-        json_loads=str,  # documents as PostgreSQL has them
+        json_loads=JSONText,  # documents as PostgreSQL has them
         until="now" if once else None,
         notice=lambda text: print(text, file=sys.stderr),
     )

@@ -560,8 +560,8 @@ def test_sqlite_holds_what_the_source_holds(
 ) -> None:
     publish(database, workload.SCHEMA)
     workload.run(database, two_phase=True)
-    with SQLiteHandler(tmp_path / "target.db") as handler:
-        follow(database, handler, values=values, json_loads=str)
+    with SQLiteHandler(tmp_path / "target.db", json_text=values == "text") as handler:
+        follow(database, handler, values=values, json_loads=JSONText)
     with closing(sqlite3.connect(tmp_path / "target.db")) as here:
         for table in workload.TABLES:
             schema, name = table.split(".")
@@ -576,6 +576,39 @@ def test_sqlite_holds_what_the_source_holds(
                 assert len(found) == len(rows)
                 kinds = {type(value) for row in found for value in row}
                 assert kinds <= {int, float, str, bytes, type(None)}
+
+
+DOCUMENTS = [
+    *('"123"', "123", '"abc"', '"null"', '"{\\"a\\": 1}"'),
+    *('{"a": 1}', "[1]", "true", '"\u00e9"'),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"json_loads": JSONText}, {"json_loads": str}, {"values": "text"}],
+    ids=["parsed", "JSONText", "str", "text"],
+)
+def test_sqlite_keeps_documents_that_are_strings(
+    database: Database, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    publish(database, "CREATE TABLE documents (id serial PRIMARY KEY, d jsonb)")
+    for document in DOCUMENTS:
+        database.execute(f"INSERT INTO documents (d) VALUES ('{document}')")
+    json_text = options in ({"json_loads": str}, {"values": "text"})
+    with SQLiteHandler(tmp_path / "t.db", json_text=json_text) as handler:
+        follow(database, handler, **{"values": "typed"} | options)
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        found = connection.execute("SELECT d FROM documents ORDER BY rowid").fetchall()
+    assert [json.loads(d) for (d,) in found] == [json.loads(document) for document in DOCUMENTS]
+
+
+def test_sqlite_has_to_be_told_that_documents_are_text(tmp_path: Path) -> None:
+    relation = replace(ITEMS, columns=(ITEMS.columns[0], Column("d", 3802, -1, False)))
+    row = change(Insert, 0xF8, relation=relation, new={"id": "1", "d": "{}"})
+    handler = SQLiteHandler(tmp_path / "t.db")
+    with handler, pytest.raises(HandlerError, match="json_text=True"):
+        feed(handler, transaction(0x100, row))
 
 
 def test_sqlite_follows_changes_of_the_table(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, Final, TypeAlias
@@ -33,7 +33,7 @@ from ..messages import (
     Truncate,
     Update,
 )
-from ..types import oids
+from ..types import JSONText, oids
 from .encoding import encode_value
 
 Row = Mapping[str, Any]
@@ -41,6 +41,7 @@ _Change: TypeAlias = Insert | Update | Delete | Truncate
 
 _CHANGES: Final = 10_000  # after so many, whole transactions are committed
 _DOCUMENTS: Final = frozenset({oids.JSON, oids.JSONB})
+_NO_TEXT: Final = frozenset({oids.BOOL, oids.INT2, oids.INT4, oids.INT8})  # are never a str
 _INT64: Final = 2**63
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -52,7 +53,8 @@ class _Table:
     name: str
     label: str
     columns: tuple[str, ...]
-    documents: frozenset[str]  # the columns that hold JSON
+    documents: frozenset[str]  # the columns that hold JSON, where a str is a JSON string
+    no_text: frozenset[str]  # the columns whose values are never a str, unless all are
     key: tuple[str, ...]  # what a row is found by; empty: by all of it
     rowid: str
 
@@ -68,21 +70,27 @@ class SQLiteHandler:
     Integers, floats, text and ``bytea`` are stored as what they are in SQLite, booleans
     as 0 and 1; NaN, which SQLite has not, as ``'NaN'``. Everything else is text: what
     JSON Lines has for it, so ``numeric`` keeps its scale, arrays, ranges and documents
-    can be read with SQLite's JSON functions or as PostgreSQL writes them. With
-    ``json_loads=str`` documents are kept as PostgreSQL has them, to the letter. Rows must
-    be dicts, as they are by default; ``values="text"`` stores PostgreSQL's own text.
+    can be read with SQLite's JSON functions or as PostgreSQL writes them. A document that
+    is null is NULL. With ``json_loads=pgstream.types.JSONText`` documents are kept as
+    PostgreSQL has them, to the letter, null too. Rows must be dicts, as they are by default;
+    ``values="text"`` stores PostgreSQL's own text, and needs ``json_text=True``.
 
     Args:
         path: The file; made if it is not there. Not ``:memory:``, which forgets.
         name: The consumer: under which name the position is kept in ``pgstream_positions``.
+        json_text: A ``str`` in a column of type json or jsonb is the document's text, not a
+            document that is a string: the stream has ``values="text"`` or ``json_loads=str``.
 
     Raises:
         HandlerError: if the file cannot be written, or does not hold a row that changed.
     """
 
-    def __init__(self, path: str | PathLike[str], *, name: str = "pgstream") -> None:
+    def __init__(
+        self, path: str | PathLike[str], *, name: str = "pgstream", json_text: bool = False
+    ) -> None:
         self._path = fspath(path)
         self._consumer = name
+        self._json_text = json_text
         self._tables: dict[int, tuple[Relation, _Table]] = {}
         self._owners: dict[str, str] = {}  # from a table's name here to its name there
         self._stored: LSN | None = None  # committed
@@ -220,7 +228,8 @@ class SQLiteHandler:
             name=quoted(name),
             label=label,
             columns=columns,
-            documents=frozenset(c.name for c in relation.columns if c.type_oid in _DOCUMENTS),
+            documents=_of_types(relation, frozenset() if self._json_text else _DOCUMENTS),
+            no_text=_of_types(relation, _NO_TEXT),
             key=key,
             rowid=rowid,
         )
@@ -390,8 +399,22 @@ def _found_by(table: _Table, row: Row) -> tuple[str, list[Any]]:
     return condition, _stored(table, row, table.columns)
 
 
+def _of_types(relation: Relation, types: Collection[int]) -> frozenset[str]:
+    return frozenset(column.name for column in relation.columns if column.type_oid in types)
+
+
 def _stored(table: _Table, row: Row, names: Iterable[str]) -> list[Any]:
-    return [store(row[name], document=name in table.documents) for name in names]
+    stored = []
+    for name in names:
+        value, document = row[name], name in table.documents
+        if document and type(value) is str and any(type(row.get(n)) is str for n in table.no_text):
+            raise HandlerError(
+                f"the values of {table.label} came as text: it cannot be told whether {name!r}"
+                " is a document's text or a string",
+                "pass json_text=True to the handler",
+            )
+        stored.append(store(value, document=document))
+    return stored
 
 
 def store(value: Any, *, document: bool = False) -> int | float | str | bytes | None:
@@ -399,15 +422,17 @@ def store(value: Any, *, document: bool = False) -> int | float | str | bytes | 
 
     Args:
         value: As a decoder makes it.
-        document: It is of type json or jsonb; text is taken as the document's own.
+        document: It is of type json or jsonb, and parsed, unless it is a JSONText.
     """
     if value is None:
         return None
+    if isinstance(value, JSONText):
+        return str(value)
+    if document:
+        return encode_value(value)
     if isinstance(value, str):
         # Half a surrogate pair, which a parsed document may hold, is text to nobody else.
         return value if not _SURROGATE.search(value) else json.dumps(value)
-    if document:
-        return encode_value(value)
     if isinstance(value, bytes):
         return value
     if isinstance(value, float):
