@@ -647,6 +647,35 @@ def test_sqlite_tables_that_it_cannot_tell_apart(tmp_path: Path) -> None:
                 feed(handler, transaction(0x200, row))
 
 
+def test_sqlite_tables_that_an_earlier_process_has_kept(tmp_path: Path) -> None:
+    """Whose a table is stands in the file, with its rows or not at all."""
+    capitals = replace(ITEMS, oid=2, table="Items")
+    row = change(Insert, 0x1F8, relation=capitals, new={"id": 9, "note": ""})
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        feed(handler, transaction(0x80, row))  # and no flush
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        feed(handler, [*inserted(0x100, 1), FLUSH])
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        with pytest.raises(HandlerError, match="capitals"):
+            feed(handler, transaction(0x200, row))
+        with pytest.raises(HandlerError, match="capitals"):
+            handler(SnapshotBegin(LSN(0x300), (capitals,)))
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        feed(handler, [*inserted(0x200, 2), FLUSH])
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        assert connection.execute("SELECT id FROM items").fetchall() == [(1,), (2,)]
+
+
+def test_sqlite_tables_whose_names_meet_at_the_point(tmp_path: Path) -> None:
+    one = replace(ITEMS, oid=2, schema="a.b", table="c")
+    two = replace(ITEMS, oid=3, schema="a", table="b.c")
+    new = {"id": 1, "note": ""}
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        feed(handler, transaction(0x100, change(Insert, 0xF8, relation=one, new=new)))
+        with pytest.raises(HandlerError, match="are taken"):
+            feed(handler, transaction(0x200, change(Insert, 0x1F8, relation=two, new=new)))
+
+
 # A file of JSON lines
 
 LINES = [

@@ -65,7 +65,8 @@ class SQLiteHandler:
     A table ``public.users`` becomes ``users``, one of another schema ``schema.table``; it
     is made when its first row comes, with the columns that are published, and an index of
     its key. Columns that are added later are added here; one that is dropped stays, and is
-    NULL in later rows.
+    NULL in later rows. SQLite tells no capitals apart: a second table of the same name is
+    refused (``pgstream_tables`` says whose a name is).
 
     Integers, floats, text and ``bytea`` are stored as what they are in SQLite, booleans
     as 0 and 1; NaN, which SQLite has not, as ``'NaN'``. Everything else is text: what
@@ -92,7 +93,6 @@ class SQLiteHandler:
         self._consumer = name
         self._json_text = json_text
         self._tables: dict[int, tuple[Relation, _Table]] = {}
-        self._owners: dict[str, str] = {}  # from a table's name here to its name there
         self._stored: LSN | None = None  # committed
         self._whole: LSN | None = None  # the end of the last transaction applied
         self._changes = 0  # applied since the last commit
@@ -192,6 +192,11 @@ class SQLiteHandler:
             self._connection.execute(
                 "INSERT OR IGNORE INTO pgstream_positions VALUES (?, NULL)", [self._consumer]
             )
+            # Whose a table is, by its name here: in the file, for a later process to know.
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS pgstream_tables"
+                ' (name TEXT PRIMARY KEY, "schema" TEXT, "table" TEXT) WITHOUT ROWID'
+            )
             [lsn] = self._connection.execute(
                 "SELECT lsn FROM pgstream_positions WHERE consumer = ?", [self._consumer]
             ).fetchone()
@@ -207,8 +212,7 @@ class SQLiteHandler:
         key: tuple[str, ...] = ()
         if relation.replica_identity != "f":
             key = tuple(column.name for column in relation.columns if column.is_key)
-        owner = self._owners.setdefault(name.lower(), label)
-        if owner != label or name.lower().startswith(("sqlite_", "pgstream_")):
+        if name.lower().startswith(("sqlite_", "pgstream_")) or not self._owns(name, relation):
             raise HandlerError(
                 f"table {label} cannot be kept as {name!r}: SQLite tells no capitals apart,"
                 " and the names of other tables are taken",
@@ -235,6 +239,14 @@ class SQLiteHandler:
         )
         self._tables[relation.oid] = relation, table
         return table
+
+    def _owns(self, name: str, relation: Relation) -> bool:
+        """Whether the table of this name is that of the relation; it is, if it was nobody's."""
+        mine = (relation.schema, relation.table)
+        execute = self._connection.execute
+        execute("INSERT OR IGNORE INTO pgstream_tables VALUES (?, ?, ?)", (name.lower(), *mine))
+        known = 'SELECT "schema", "table" FROM pgstream_tables WHERE name = ?'
+        return bool(execute(known, [name.lower()]).fetchone() == mine)
 
     def _make(self, name: str, columns: tuple[str, ...], key: tuple[str, ...]) -> None:
         """Make the table, and what it lacks. Columns without a type: nothing is converted."""
