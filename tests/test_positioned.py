@@ -230,6 +230,29 @@ def test_postgres_partitions_inheritance_and_truncate(database: Database, target
     assert target.execute("SELECT * FROM owned, owner") == []
 
 
+def test_postgres_a_truncate_empties_no_table_of_the_target_alone(
+    database: Database, target: Database
+) -> None:
+    schema = "CREATE TABLE owner (id int PRIMARY KEY)"
+    publish(database, schema)
+    target.execute(f"{schema}; CREATE TABLE notes (owner int REFERENCES owner)")
+    database.execute("INSERT INTO owner VALUES (1)")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    target.execute("INSERT INTO notes VALUES (1)")
+    database.execute("TRUNCATE owner CASCADE")
+    with (
+        PostgresHandler(target.dsn) as handler,
+        pytest.raises(HandlerError, match=r"public\.owner .* foreign key"),
+    ):
+        follow(database, handler)
+    assert target.execute("SELECT * FROM notes, owner") == [(1, 1)]
+    target.execute("DROP TABLE notes")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    assert target.execute("SELECT * FROM owner") == []
+
+
 def test_postgres_a_partitioned_target_of_rows_without_a_key(
     database: Database, target: Database
 ) -> None:

@@ -114,6 +114,9 @@ class PostgresHandler:
     A row is found by the replica identity that the source sends; under FULL by the
     target's primary key, or, where there is none, by the text of all its columns.
     A change whose row is not there is an error: the target is not a copy of the source.
+    TRUNCATE empties the tables that the source names, and no others: it is sent without
+    CASCADE, and where a foreign key of another table of the target refers to one of them,
+    also an empty one, it is an error.
 
     Args:
         dsn: The target. Not the database that is read from, unless its tables are elsewhere.
@@ -321,10 +324,11 @@ class PostgresHandler:
         for relation in event.relations:
             with self._failures(relation, event.lsn):
                 targets.append(self._target(relation))
-        statement = sql.SQL("TRUNCATE {}{}{}").format(
+        # Never CASCADE: the tables that it reached at the source are named. Further ones would be
+        # the target's own, as PostgreSQL's own subscriptions have it.
+        statement = sql.SQL("TRUNCATE {}{}").format(
             sql.SQL(", ").join(target.only + target.name for target in targets),
             sql.SQL(" RESTART IDENTITY" if event.restart_identity else ""),
-            sql.SQL(" CASCADE" if event.cascade else ""),
         )
         label = ", ".join(target.label for target in targets)
         return _Change(statement.as_string(None), (), label, event.lsn, one_row=False)
