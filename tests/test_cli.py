@@ -248,6 +248,32 @@ def test_what_cannot_be_written_is_not_acknowledged(shop: CommandLine, database:
     assert len(lines_of(shop("run", "--until-now", "--format", "json").stdout)) == 1
 
 
+@pytest.mark.parametrize("output_format", ["json", "text"])
+@pytest.mark.parametrize("where", ["file", "standard output"])
+def test_a_disk_that_fills_up_is_the_reason_that_is_shown(
+    shop: CommandLine, database: Database, output_format: str, where: str
+) -> None:
+    """With a limit to the size of a file in its place."""
+    database.execute("INSERT INTO users SELECT i, repeat('x', 1000) FROM generate_series(1, 999) i")
+    file = shop.directory / "events"
+    output = ["--output", "events"] if where == "file" else []
+    command = [sys.executable, "-m", "pgstream", "run", "--until-now", "--format", output_format]
+    with file.open("ab") as added:
+        done = subprocess.run(
+            ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh", *command, *output],
+            stdout=subprocess.PIPE if output else added,
+            stderr=subprocess.PIPE,
+            cwd=shop.directory,
+            env=shop.environment({}),
+            timeout=SECONDS,
+        )
+    assert done.returncode == 1
+    name = "events" if output else "standard output"
+    assert done.stderr.decode() == f"pgstream: cannot write to {name}: File too large\n"
+    rest = shop("run", "--until-now", "--format", "json").stdout
+    assert len(lines_of(rest)) == 999  # nothing of it was acknowledged
+
+
 def test_standard_output_that_is_closed(shop: CommandLine) -> None:
     script = '"$@" >&-'
     done = subprocess.run(

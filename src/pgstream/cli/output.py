@@ -128,6 +128,7 @@ class Output:
 
     def _failed(self, error: OSError) -> PgstreamError:
         silence(self._fd)
+        self._durable = False  # what stands in its place cannot be synced, and needs not be
         if isinstance(error, BrokenPipeError):
             return OutputClosed(f"the reader of {self._name} went away")
         return PgstreamError(f"cannot write to {self._name}: {error.strerror}")
