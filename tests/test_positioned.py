@@ -828,6 +828,24 @@ def test_a_file_larger_than_a_block_is_searched(tmp_path: Path) -> None:
     assert path.read_text() == expected_lines(events)
 
 
+def test_a_file_that_was_renamed_is_still_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As logrotate does it; and so is one whose relative name says nothing any more."""
+    monkeypatch.chdir(tmp_path)
+    events = inserted(0x100, *range(5000), note="x" * 50)
+    with JSONLinesFile("lines") as handler:
+        feed(handler, events[:4000])
+        handler.flush()
+        (tmp_path / "lines").rename(tmp_path / "old")
+        (tmp_path / "lines").write_text("another's")
+        feed(handler, events[:4500])
+        (tmp_path / "lines").unlink()
+        monkeypatch.chdir("/")
+        feed(handler, events)
+    assert (tmp_path / "old").read_text() == expected_lines(events)
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(HandlerError, match="cannot open"):
         JSONLinesFile(tmp_path / "no" / "lines")

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from os import PathLike, fspath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import HandlerError
 from ..lsn import LSN
@@ -23,6 +23,9 @@ from ..messages import (
     RollbackPrepared,
 )
 from .jsonlines import JSONLinesHandler
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _BLOCK: Final = 1 << 16
 _OURS: Final = b'{"op":"'
@@ -184,18 +187,28 @@ class JSONLinesFile:
         return None
 
     def _read(self, offset: int) -> Iterator[bytes]:
-        with open(self._path, "rb") as file:
-            file.seek(offset)
-            while file.tell() < self._size:
-                yield file.readline()
+        yield from io.BufferedReader(_Part(self._fd, offset, self._size), _BLOCK)
 
     def _failed(self, verb: str, error: OSError) -> HandlerError:
         return HandlerError(f"cannot {verb} {self._path}: {error.strerror}")
 
 
-def _is_regular(path: str) -> bool:
-    """Whether a file can be read back: it is one, or will be made; not a pipe or a device."""
-    return not os.path.exists(path) or os.path.isfile(path)
+class _Part(io.RawIOBase):
+    """A part of an open file. Its name may be another file's by now: it is not asked for."""
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        self._fd = fd
+        self._at = start
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        with memoryview(buffer) as room:
+            size = os.preadv(self._fd, [room[: self._end - self._at]], self._at)
+        self._at += size
+        return size
 
 
 def _begins_at(event: Event) -> LSN | None:
