@@ -724,8 +724,8 @@ def test_lines_are_on_the_disk_when_flush_returns(
 ) -> None:
     path = tmp_path / "lines"
     synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(path.read_text()))
     with JSONLinesFile(path) as handler:
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(path.read_text()))
         feed(handler, LINES)
         handler.flush()
         assert synced == [expected_lines(LINES)]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Final, Self, TypeAlias
 
+from .durable import sync_name
 from .errors import CaptureError
 from .messages import Payload
 from .types.catalog import Catalog
@@ -48,6 +49,12 @@ class CaptureWriter:
                 f"{self._name} is not empty, and is not overwritten",
                 "record to another file: captures can be joined afterwards, in their order",
             )
+        if self._durable and os.fspath(path) != "-":
+            try:
+                sync_name(path)
+            except OSError as error:
+                self._file.close()
+                raise self._failed(error) from error
 
     def write(self, payload: Payload) -> None:
         """Append one CopyData payload. It is in the file for good after :meth:`flush`."""
@@ -152,6 +159,8 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, beside)
+        temporary = None
+        sync_name(beside)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):

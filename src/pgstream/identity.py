@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from .durable import sync_name
 from .errors import ConfigError, ServerError, SlotMismatch, SlotNotFound
 from .lsn import LSN
 from .slots import Slot, System
@@ -212,11 +213,7 @@ def _save(file: Path, identity: Identity) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_name(file)
     except OSError as error:
         raise ServerError(
             f"cannot write the state file {file}: {error.strerror}",

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self, TextIO
 
 from ..config import Table
+from ..durable import sync_name
 from ..errors import HandlerError, PgstreamError
 from ..handlers import ConsoleHandler, JSONLinesFile, JSONLinesHandler
 from ..messages import Delete, Event, Insert, SnapshotRow, Truncate, Update
@@ -161,6 +162,8 @@ def _open(path: str, append: bool) -> int:
     flags = os.O_APPEND if append else os.O_TRUNC
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
     _end_last_line(fd, path)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        sync_name(path)
     return fd
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final
 
+from ..durable import sync_name
 from ..errors import HandlerError
 from ..lsn import LSN
 from ..messages import (
@@ -70,6 +71,8 @@ class JSONLinesFile:
             self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
             self._file = open(self._fd, "ab", buffering=1 << 18)  # noqa: SIM115
             self._size = self._cut() if self._regular else 0
+            if self._regular:
+                sync_name(self._path)
         except OSError as error:
             raise self._failed("open", error) from error
 

@@ -1,0 +1,107 @@
+"""Files that are made: when what is in them is acknowledged, their names are on the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pgstream import LSN
+from pgstream.capture import CaptureWriter, write_catalog
+from pgstream.cli.output import Output
+from pgstream.durable import sync_name
+from pgstream.handlers import JSONLinesFile
+from pgstream.identity import Anchor
+from pgstream.slots import System
+from pgstream.types.catalog import Catalog, TypeInfo
+
+MOOD = TypeInfo(20_000, "public", "mood", "enum")
+SYSTEM = System("7", 1, LSN(1), False)
+
+
+def make_capture(path: Path) -> None:
+    CaptureWriter(path).close()
+
+
+def make_catalog(path: Path) -> None:
+    path.touch()
+    write_catalog(path, Catalog([MOOD]))
+
+
+def make_lines(path: Path) -> None:
+    JSONLinesFile(path).close()
+
+
+def make_text(path: Path) -> None:
+    Output(str(path), append=True, output_format="text").close()
+
+
+def make_replayed(path: Path) -> None:
+    Output(str(path), append=False, output_format="json").close()
+
+
+def make_state(path: Path) -> None:
+    Anchor("database", "slot", path).hold(SYSTEM, LSN(1))
+
+
+MAKERS = [make_capture, make_catalog, make_lines, make_text, make_replayed, make_state]
+
+
+@pytest.fixture
+def folders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str]]]:
+    """The directories that are synced, and the names in each of them at that time."""
+    found: list[tuple[int, list[str]]] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            found.append((status.st_ino, sorted(os.listdir(fd))))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_the_name_of_a_new_file_is_on_the_disk(
+    tmp_path: Path, folders: list[tuple[int, list[str]]], make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "new")
+    assert folders == [(tmp_path.stat().st_ino, sorted(os.listdir(tmp_path)))]
+
+
+def test_the_name_that_counts_is_that_of_the_file(
+    tmp_path: Path, folders: list[tuple[int, list[str]]]
+) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place / "file")
+    make_lines(tmp_path / "link")
+    assert folders == [(place.stat().st_ino, ["file"])]
+
+
+def test_what_is_no_file_has_no_name_to_sync(folders: list[tuple[int, list[str]]]) -> None:
+    for make in (make_capture, make_lines, make_text):
+        make(Path(os.devnull))
+    assert folders == []
+
+
+def test_a_file_system_that_syncs_no_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> Callable[[int], None]:
+        def fsync(fd: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
+    sync_name(tmp_path / "file")
+    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        sync_name(tmp_path / "file")
