@@ -546,6 +546,16 @@ def test_postgres_without_a_right_or_a_server(target: Database) -> None:
     assert "hidden" not in str(info.value)
 
 
+def test_postgres_the_positions_are_made_by_two_at_once(target: Database) -> None:
+    PostgresHandler(target.dsn, positions="public.elsewhere").close()
+    with target.connect(autocommit=False) as other:
+        other.execute("CREATE TABLE pgstream_positions (LIKE elsewhere INCLUDING ALL)")
+        with meanwhile(target, lambda: PostgresHandler(target.dsn).close()) as done:
+            other.commit()
+        done.result()
+    assert target.execute("SELECT consumer FROM pgstream_positions") == [("pgstream",)]
+
+
 # SQLite
 
 

@@ -250,7 +250,11 @@ class PostgresHandler:
                 "SELECT to_regclass($1) IS NOT NULL", [self._positions.as_string(None)]
             ).fetchone()
             if known != (True,):  # asked first: CREATE needs a right that later runs may lack
-                self._connection.execute(table)
+                # IF NOT EXISTS looks before another session has made it, and then fails itself.
+                with contextlib.suppress(
+                    psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable
+                ):
+                    self._connection.execute(table)
             insert = sql.SQL("INSERT INTO {} (consumer) VALUES ($1) ON CONFLICT DO NOTHING")
             self._connection.execute(insert.format(self._positions), [self._consumer])
             select = sql.SQL("SELECT lsn::text, xmin::text FROM {} WHERE consumer = $1")
