@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 import workload
 from pgstream import (
@@ -554,6 +555,22 @@ def test_postgres_the_positions_are_made_by_two_at_once(target: Database) -> Non
             other.commit()
         done.result()
     assert target.execute("SELECT consumer FROM pgstream_positions") == [("pgstream",)]
+
+
+def test_postgres_no_timeout_of_the_target_ends_it(target: Database) -> None:
+    target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+    names = ("statement", "lock", "transaction", "idle_in_transaction_session", "idle_session")
+    options = " ".join(f"-c {name}_timeout=500" for name in names)
+    with (
+        PostgresHandler(make_conninfo(target.dsn, options=options)) as handler,
+        target.connect(autocommit=False) as other,
+    ):
+        other.execute("LOCK TABLE items")
+        with meanwhile(target, lambda: feed(handler, [*inserted(0x100, "1"), FLUSH])) as done:
+            time.sleep(0.8)
+            other.commit()
+        done.result()
+    assert target.execute("SELECT id FROM items") == [(1,)]
 
 
 # SQLite

@@ -45,7 +45,7 @@ _CHARACTERS: Final = 16 * 2**20  # and their size
 _SESSION: Final = (
     "SET client_encoding = 'UTF8'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres';"
     " SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3;"
-    " SET statement_timeout = 0; SET idle_session_timeout = 0;"
+    " SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;"
     " SET idle_in_transaction_session_timeout = 0; SET xmloption = 'content';"
     # What is stored must stay stored; a stronger setting is left as it is.
     " SELECT set_config('synchronous_commit', 'on', false)"
@@ -237,6 +237,8 @@ class PostgresHandler:
         table = sql.SQL(_POSITIONS).format(table=self._positions)
         with self._failures():
             self._connection.execute(_SESSION)
+            if self._connection.info.server_version >= 170000:
+                self._connection.execute("SET transaction_timeout = 0")
             if not triggers:
                 try:
                     self._connection.execute("SET session_replication_role = 'replica'")
