@@ -573,6 +573,34 @@ def test_postgres_no_timeout_of_the_target_ends_it(target: Database) -> None:
     assert target.execute("SELECT id FROM items") == [(1,)]
 
 
+def in_transaction(target: Database) -> bool:
+    return bool(
+        target.execute(
+            "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            " AND datname = current_database()"
+        )
+    )
+
+
+def test_postgres_what_is_dropped_counts_no_more(target: Database) -> None:
+    """Half a transaction, again and again, is not one that is too large to wait."""
+    target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+    with PostgresHandler(target.dsn) as handler:
+        for _ in range(4):
+            feed(handler, inserted(0x100, "1", note="x" * 5_000_000)[:-1])
+        assert not in_transaction(target)
+        feed(handler, inserted(0x100, "1", "2", "3", "4", note="x" * 5_000_000)[:-1])
+        assert in_transaction(target)
+
+
+def test_postgres_a_transaction_of_many_truncates_does_not_wait(target: Database) -> None:
+    target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+    event = Truncate((ITEMS,), False, False, LSN(0xF8), 1, LSN(0x100), NOON, 0)
+    with PostgresHandler(target.dsn) as handler:
+        feed(handler, transaction(0x100, *[event] * 1500)[:-1])
+        assert in_transaction(target)
+
+
 # SQLite
 
 

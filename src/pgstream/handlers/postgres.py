@@ -101,6 +101,10 @@ class _Change:
     one_row: bool = True
     copy: str = ""  # for an INSERT: the COPY that does the same to many rows
 
+    @property
+    def size(self) -> int:
+        return sum([len(value) for value in self.values if value is not None])
+
 
 class PostgresHandler:
     """Applies the changes of a stream to another PostgreSQL database, exactly once.
@@ -148,7 +152,7 @@ class PostgresHandler:
         self._targets: dict[int, tuple[Relation, _Target]] = {}
         self._open: list[_Change] | None = None  # of the transaction that is being received
         self._waiting: list[_Change] = []  # of whole transactions that are not stored yet
-        self._size = 0
+        self._size = 0  # of what is open and of what is waiting
         self._stored: LSN | None = None
         self._version = ""  # of the row that holds the position: another one is another process's
         self._whole: LSN | None = None  # the end of the last in _waiting
@@ -188,6 +192,8 @@ class PostgresHandler:
                 if self._spilled:
                     # It was half received before a reconnection, and comes again.
                     self._roll_back()
+                # Half of one that waited is dropped for the same reason.
+                self._size -= sum(change.size for change in self._open or ())
                 self._open = []
                 last = self._whole if self._whole is not None else self._stored
                 self._skipping = last is not None and event.commit_lsn < last
@@ -306,9 +312,16 @@ class PostgresHandler:
     def _change(self, event: Insert | Update | Delete | Truncate) -> None:
         if self._open is None:
             raise HandlerError(f"a change at {event.lsn} came outside a transaction")
-        if isinstance(event, Truncate):
-            self._open.append(self._truncate(event))
+        change = self._truncate(event) if isinstance(event, Truncate) else self._row(event)
+        if change is None:
             return
+        self._size += change.size
+        self._open.append(change)
+        if len(self._open) >= _ROWS or self._size >= _CHARACTERS:
+            self._spill()
+
+    def _row(self, event: Insert | Update | Delete) -> _Change | None:
+        """The change of a row; ``None`` for an UPDATE of nothing that the target could hold."""
         with self._failures(event.relation, event.lsn):
             target = self._target(event.relation)
             copy = ""
@@ -319,11 +332,8 @@ class PostgresHandler:
             else:
                 statement, values = _update(target, event.old, event.new)
         if not statement:
-            return  # an UPDATE of nothing that the target could hold
-        self._size += sum([len(value) for value in values if value is not None])
-        self._open.append(_Change(statement, values, target.label, event.lsn, copy=copy))
-        if len(self._open) >= _ROWS or self._size >= _CHARACTERS:
-            self._spill()
+            return None
+        return _Change(statement, values, target.label, event.lsn, copy=copy)
 
     def _truncate(self, event: Truncate) -> _Change:
         targets = []
