@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -555,6 +556,21 @@ def test_postgres_the_positions_are_made_by_two_at_once(target: Database) -> Non
             other.commit()
         done.result()
     assert target.execute("SELECT consumer FROM pgstream_positions") == [("pgstream",)]
+
+
+def test_postgres_the_positions_are_made_by_many_at_once(target: Database) -> None:
+    """At any moment of the other's: which one is a matter of chance, none may fail."""
+    together = Barrier(4)
+
+    def make(name: str) -> None:
+        together.wait()
+        PostgresHandler(target.dsn, name=name).close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            target.execute("DROP TABLE IF EXISTS pgstream_positions")
+            list(pool.map(make, "abcd"))
+            assert target.execute("SELECT count(*) FROM pgstream_positions") == [(4,)]
 
 
 def test_postgres_no_timeout_of_the_target_ends_it(target: Database) -> None:

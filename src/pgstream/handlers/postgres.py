@@ -59,6 +59,14 @@ CREATE TABLE IF NOT EXISTS {table} (
     stored_at timestamptz NOT NULL DEFAULT now()
 )"""
 
+# IF NOT EXISTS looks before another session has made the table; then it depends on how far that
+# session has come: its name, that of its type, or both in an index of the catalog.
+_MADE_MEANWHILE: Final = (
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+
 _COLUMNS: Final = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a',
        a.attgenerated <> '',
@@ -258,10 +266,7 @@ class PostgresHandler:
                 "SELECT to_regclass($1) IS NOT NULL", [self._positions.as_string(None)]
             ).fetchone()
             if known != (True,):  # asked first: CREATE needs a right that later runs may lack
-                # IF NOT EXISTS looks before another session has made it, and then fails itself.
-                with contextlib.suppress(
-                    psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable
-                ):
+                with contextlib.suppress(*_MADE_MEANWHILE):
                     self._connection.execute(table)
             insert = sql.SQL("INSERT INTO {} (consumer) VALUES ($1) ON CONFLICT DO NOTHING")
             self._connection.execute(insert.format(self._positions), [self._consumer])
