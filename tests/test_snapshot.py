@@ -415,6 +415,31 @@ def test_a_server_that_restarts(server_pool: Any, target: Database) -> None:
         same(database, target)
 
 
+def test_a_table_that_another_session_holds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy starts again; its new slot waits for that session, and says for which."""
+    monkeypatch.setattr("pgstream.snapshot.plan._LOCK_MILLISECONDS", 50)
+    monkeypatch.setattr("pgstream.creation._PATIENCE", 0.01)
+    fill(database)
+    told: list[str] = []
+    with database.connect(autocommit=False) as other:
+
+        def notice(text: str) -> None:
+            told.append(text)
+            if f"PID {other.info.backend_pid}" in text:
+                other.rollback()
+
+        with follow(database, notice=notice) as stream:
+            other.execute("LOCK TABLE log")
+            rows = 0
+            for event in stream:
+                rows += isinstance(event, SnapshotRow)
+                stream.ack()
+    assert rows == 6000
+    assert any("lock that keeps readers out" in text for text in told)
+
+
 def test_the_command_line(database: Database, tmp_path: Path) -> None:
     fill(database)
     settings = {"DATABASE_URL": database.dsn, "SLOT_NAME": slot(database)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -432,6 +433,65 @@ def test_tables_stay_as_they_are_while_they_are_copied(
         copy.open()
         with database.connect() as other, pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute("SET lock_timeout = '50ms'; TRUNCATE t")
+
+
+def waits_for_a_lock(database: Database, query: str) -> bool:
+    return bool(
+        database.execute(
+            f"SELECT FROM pg_stat_activity WHERE datname = '{database.name}'"
+            f" AND wait_event_type = 'Lock' AND query LIKE '{query}%'"
+        )
+    )
+
+
+@contextlib.contextmanager
+def queued(database: Database, statement: str) -> Iterator[None]:
+    """A statement of another session that waits for a lock as the block begins."""
+    thread = threading.Thread(target=database.execute, args=[statement])
+    thread.start()
+    try:
+        eventually(lambda: waits_for_a_lock(database, statement))
+        yield
+    finally:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+def test_each_connection_holds_all_tables(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    """What rewrites a table waits for the last of them, not for the first."""
+    large(database)
+    database.execute("CREATE TABLE x (id int); INSERT INTO x SELECT generate_series(1, 100)")
+    with contextlib.ExitStack() as stack:
+        copy = stack.enter_context(contextlib.closing(snapshots(database).copy()))
+        copy.open()
+        # Both have a large table to read, which nobody takes from them.
+        eventually(lambda: readers(database) == 2)
+        holders = "SELECT FROM pg_locks WHERE relation = 'x'::regclass AND granted"
+        assert len(database.execute(holders)) == 2
+        stack.enter_context(queued(database, "ALTER TABLE x ALTER COLUMN id TYPE bigint"))
+        counts = Counter(batch.relation.table for batch in batches(copy) for _ in batch.rows)
+    assert counts == {"t": 30000, "u": 30000, "x": 100}
+
+
+def test_a_rewrite_that_is_queued_between_the_connections(
+    database: Database, snapshots: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the first, the second for it: the server sees no deadlock in that."""
+    monkeypatch.setattr(plan, "_LOCK_MILLISECONDS", 100)
+    large(database)
+    with contextlib.ExitStack() as stack:
+
+        def lock_later(connection: Any, stored: Any) -> None:
+            stack.enter_context(queued(database, "TRUNCATE t"))
+            plan.lock_tables(connection, stored)
+
+        monkeypatch.setattr(copy_module, "lock_tables", lock_later)
+        copy = stack.enter_context(contextlib.closing(snapshots(database).copy()))
+        with pytest.raises(ServerError, match="lock that keeps readers out") as info:
+            copy.open()
+        assert info.value.transient
 
 
 def test_rows_that_a_policy_would_hide_are_an_error(

@@ -22,7 +22,7 @@ from ..errors import ConnectionLost, ServerError
 from ..messages import Relation
 from ..slots import check
 from ..types.catalog import Catalog, catalog_query, needs_text, parse_catalog
-from .plan import Part, Plan, SnapshotStale, make_plan
+from .plan import Part, Plan, SnapshotStale, lock_tables, make_plan
 from .progress import Meter, SnapshotProgress
 from .rows import TextRows
 
@@ -90,7 +90,7 @@ class Copy:
         self._make_decoder = make_decoder
         self._catalog = Catalog()
         self._binary = binary
-        self._meter = Meter(Plan((), ()))
+        self._meter = Meter(Plan())
         self._parts: Iterator[tuple[int, Part]] = iter(())
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -113,6 +113,7 @@ class Copy:
             connections = [first]
             while len(connections) < min(self._config.snapshot_jobs, len(plan.parts)):
                 connections.append(stack.enter_context(contextlib.closing(self._connect())))
+                lock_tables(connections[-1], plan.stored)
             stack.pop_all()
         self.relations = plan.relations
         self._meter = Meter(plan)

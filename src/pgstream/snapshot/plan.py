@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from ..errors import PublicationNotFound, ServerError
 from ..messages import Column, Relation
 
 _PART_PAGES: Final = 8192  # a table of more is read in pieces of so many: 64 MB
+_LOCK_MILLISECONDS: Final = 3000  # to wait for a lock
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,33 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A table that has rows of its own, as the snapshot shows it.
+
+    Attributes:
+        filenode: Its file; 0 where the catalog names none.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    filenode: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that is copied.
 
     Attributes:
         relations: The published tables, in the order of their names.
         parts: In the order in which they are taken up, the largest first.
+        stored: The tables that are read for them.
     """
 
-    relations: tuple[Relation, ...]
-    parts: tuple[Part, ...]
+    relations: tuple[Relation, ...] = ()
+    parts: tuple[Part, ...] = ()
+    stored: tuple[Stored, ...] = ()
 
 
 @dataclass
@@ -66,7 +85,7 @@ class _Table:
 
 
 class SnapshotStale(Exception):
-    """A table was rewritten, truncated, dropped or altered since the snapshot was taken."""
+    """What the snapshot shows is no longer there to be read."""
 
 
 # A partition is left out where the table that it belongs to is published in its place.
@@ -150,15 +169,19 @@ def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) 
         SnapshotStale: if a table has changed since the snapshot so that it cannot be read.
         ServerError: if publications contradict each other.
     """
-    tables = _find_tables(connection, publications)
-    for schema, name in connection.execute(_DROPPED, [list(publications)]):
-        raise SnapshotStale(f"table {schema}.{name} was dropped")
-    oids = list(tables)
-    stored = connection.execute(_STORED, [oids]).fetchall()
-    _lock(connection, stored)
+    with _impatient(connection):
+        tables = _find_tables(connection, publications)
+        for schema, name in connection.execute(_DROPPED, [list(publications)]):
+            raise SnapshotStale(f"table {schema}.{name} was dropped")
+        found = connection.execute(_STORED, [list(tables)]).fetchall()
+    stored = tuple(
+        Stored(oid, schema, name, kind, filenode)
+        for _, schema, name, kind, *_, oid, filenode in found
+    )
+    lock_tables(connection, stored)
     parts: list[Part] = []
     relations = {oid: table.relation for oid, table in tables.items()}
-    for root, schema, name, kind, tuples, known_pages, pages, *_ in stored:
+    for root, schema, name, kind, tuples, known_pages, pages, *_ in found:
         table = tables[root]
         relation = relations[root]
         rows_per_page = tuples / known_pages if tuples > 0 and known_pages > 0 else 0.0
@@ -170,7 +193,7 @@ def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) 
             query = _query(schema, name, table, kind, first, last)
             parts.append(Part(relation, query, max(size, 1), rows_per_page * size))
     parts.sort(key=lambda part: part.pages, reverse=True)
-    return Plan(tuple(relations.values()), tuple(parts))
+    return Plan(tuple(relations.values()), tuple(parts), stored)
 
 
 def _find_tables(
@@ -224,28 +247,58 @@ def _find_tables(
     return tables
 
 
-def _lock(connection: psycopg.Connection[Any], stored: Sequence[tuple[Any, ...]]) -> None:
-    """Keep all tables as they are, and make sure that they are as the snapshot shows them."""
+def lock_tables(connection: psycopg.Connection[Any], stored: Sequence[Stored]) -> None:
+    """Keep all tables as they are, and make sure that they are as the snapshot shows them.
+
+    Every connection that reads does this before any of them begins. One that came to a table
+    later could stand behind an ALTER TABLE that waits for another of them; and once that one
+    was done, it would read what the ALTER TABLE has left of the table.
+
+    Raises:
+        SnapshotStale: if a table has changed, or cannot be locked soon.
+    """
     if not stored:
         return
-    names = [sql.Identifier(schema, name) for _, schema, name, *_ in stored]
-    locked = [name for name, (_, _, _, kind, *_) in zip(names, stored, strict=True) if kind == "r"]
-    try:
-        if locked:
-            listed = sql.SQL(", ").join([sql.SQL("ONLY ") + name for name in locked])
+    names = [sql.Identifier(table.schema, table.name) for table in stored]
+    lockable = [name for name, table in zip(names, stored, strict=True) if table.kind == "r"]
+    with _impatient(connection):
+        if lockable:
+            listed = sql.SQL(", ").join([sql.SQL("ONLY ") + name for name in lockable])
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
-    except psycopg.errors.UndefinedTable as error:
-        raise SnapshotStale(error.diag.message_primary or "a table was dropped") from None
-    now = connection.execute(
-        _NOW, [[name.as_string(connection) for name in names], [row[7] for row in stored]]
-    ).fetchall()
-    for (_, schema, name, *_, oid, filenode), (oid_now, filenode_now) in zip(
-        stored, now, strict=True
-    ):
+        now = connection.execute(
+            _NOW,
+            [[name.as_string(connection) for name in names], [table.oid for table in stored]],
+        ).fetchall()
+    for table, (oid, filenode) in zip(stored, now, strict=True):
         # What rewrites a table (TRUNCATE, some ALTER TABLE) shows it empty, or otherwise, to
         # a snapshot that is older.
-        if oid_now != oid or (filenode and filenode_now != filenode):
-            raise SnapshotStale(f"table {schema}.{name} was rewritten, truncated or replaced")
+        if oid != table.oid or (table.filenode and filenode != table.filenode):
+            raise SnapshotStale(
+                f"table {table.schema}.{table.name} was rewritten, truncated or replaced"
+            )
+
+
+@contextlib.contextmanager
+def _impatient(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Wait for no lock for long.
+
+    Who stands before us may wait for another connection of this copy, which the server cannot
+    know to be a deadlock. If not, the slot of the next copy waits for them, and says for whom.
+    """
+    connection.execute(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable:
+        raise SnapshotStale(
+            "another session holds a table, or waits for one, with a lock that keeps readers out"
+        ) from None
+    except (
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedTable,
+    ) as error:
+        raise SnapshotStale(error.diag.message_primary or "a table was dropped") from None
+    connection.execute("SET LOCAL lock_timeout = 0")
 
 
 def _query(
