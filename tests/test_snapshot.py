@@ -301,6 +301,24 @@ def test_a_lost_connection_starts_the_copy_again(
     assert [name for name, *_ in slots(database)] == [slot(database)]
 
 
+def test_a_slot_that_is_lost_before_the_copy_begins(any_database: Database) -> None:
+    """Its snapshot is gone, the slot that is asked for was never there."""
+    fill(any_database)
+    told: list[str] = []
+    with follow(any_database, notice=told.append) as stream:
+        any_database.execute(
+            "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots"
+            f" WHERE database = '{any_database.name}'"
+        )
+        rows = 0
+        for event in stream:
+            rows += isinstance(event, SnapshotRow)
+            stream.ack()
+    assert rows == 6000
+    assert "the connection of its slot was lost" in told[0]
+    assert [temporary for _, temporary, _ in slots(any_database)] == [False]
+
+
 def test_a_late_acknowledgement_of_a_copy_that_was_lost_counts_for_nothing(
     database: Database,
 ) -> None:
@@ -413,6 +431,20 @@ def test_a_server_that_restarts(server_pool: Any, target: Database) -> None:
             follow(database, values="text").run(handler)
         assert begun == 2
         same(database, target)
+
+
+def test_a_server_that_restarts_before_the_copy_begins(server_pool: Any) -> None:
+    with Server(server_pool.get(18).installation) as server:
+        database = Database(server, "postgres")
+        fill(database)
+        with follow(database) as stream:
+            server.restart("fast")
+            begun = 0
+            for event in stream:
+                begun += isinstance(event, SnapshotBegin)
+                stream.ack()
+        assert begun == 1
+        assert [temporary for _, temporary, _ in slots(database)] == [False]
 
 
 def test_a_table_that_another_session_holds(

@@ -102,7 +102,7 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         return NoBinaryForm(text, error.diag.message_hint or "")
     if state == "42704" and streaming:
         return PublicationNotFound(text, PUBLICATION_HINT)
-    if state == "42704":
+    if state == "42704" and config.slot in text:  # other things may be missing, too
         return SlotNotFound(text, f"pgstream slot create --slot {config.slot}")
     if state == "42501":
         return ReplicationNotAllowed(text, "ask the owner of the database for this right")

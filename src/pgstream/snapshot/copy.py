@@ -170,14 +170,25 @@ class Copy:
             connection.execute(_SESSION)
             if connection.info.server_version >= 170000:
                 connection.execute("SET transaction_timeout = 0")
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            connection.execute(
-                sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot))
-            )
+            self._take_on_snapshot(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _take_on_snapshot(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        name = sql.Literal(self._snapshot)
+        try:
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(name))
+        except (
+            psycopg.errors.UndefinedObject,
+            psycopg.errors.InvalidParameterValue,  # the same, before 17
+            psycopg.errors.ObjectNotInPrerequisiteState,  # its session is just ending
+        ) as error:
+            raise SnapshotStale(
+                f"the connection of its slot was lost: {error.diag.message_primary}"
+            ) from None
 
     def _learn_types(self, connection: psycopg.Connection[Any], plan: Plan) -> None:
         types = {column.type_oid for table in plan.relations for column in table.columns}
