@@ -23,6 +23,7 @@ from pgstream import (
     Commit,
     Event,
     Insert,
+    PublicationNotFound,
     ServerError,
     SlotNotFound,
     SnapshotBegin,
@@ -445,6 +446,37 @@ def test_a_server_that_restarts_before_the_copy_begins(server_pool: Any) -> None
                 stream.ack()
         assert begun == 1
         assert [temporary for _, temporary, _ in slots(database)] == [False]
+
+
+def test_a_table_that_is_published_just_before_the_copy(any_database: Database) -> None:
+    """The stream has its changes from then on, and so the copy has to be of then or later."""
+    fill(any_database)
+    any_database.execute(
+        "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1);"
+        " CREATE PUBLICATION few FOR TABLE accounts"
+    )
+    found = []
+    with follow(any_database, publication="few", until=None) as stream:
+        any_database.execute("INSERT INTO late VALUES (2)")
+        any_database.execute("ALTER PUBLICATION few ADD TABLE late")
+        any_database.execute("INSERT INTO late VALUES (3)")
+        for event in stream:
+            if isinstance(event, SnapshotRow | Insert) and event.relation.table == "late":
+                found.append(event.new["id"])
+            if isinstance(event, SnapshotEnd):
+                stream.ack()
+                any_database.execute("INSERT INTO late VALUES (4)")
+            if isinstance(event, Commit):
+                break
+    assert found == [1, 2, 3, 4]
+
+
+def test_a_publication_that_is_dropped_just_before_the_copy(database: Database) -> None:
+    fill(database)
+    with follow(database) as stream:
+        database.execute("DROP PUBLICATION pgstream_pub")
+        with pytest.raises(PublicationNotFound):
+            next(stream)
 
 
 def test_a_table_that_another_session_holds(

@@ -425,6 +425,65 @@ def test_a_table_that_is_not_what_the_snapshot_shows(
     )
 
 
+PUBLISHED = """
+CREATE TABLE a (id int PRIMARY KEY, b int, c int); INSERT INTO a VALUES (1, 2, 3);
+CREATE TABLE x (id int PRIMARY KEY); INSERT INTO x VALUES (1);
+CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (10);
+CREATE TABLE middle (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE leaf PARTITION OF middle FOR VALUES FROM (10) TO (20);
+INSERT INTO low VALUES (1); INSERT INTO leaf VALUES (11);
+CREATE PUBLICATION pgstream_pub FOR TABLE a, root"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER PUBLICATION pgstream_pub ADD TABLE x",
+        "ALTER PUBLICATION pgstream_pub DROP TABLE a",
+        "ALTER PUBLICATION pgstream_pub ADD TABLES IN SCHEMA public",
+        "ALTER PUBLICATION pgstream_pub SET TABLE a (id), root",
+        "ALTER PUBLICATION pgstream_pub SET TABLE a WHERE (id > 1), root",
+        "ALTER PUBLICATION pgstream_pub SET (publish_via_partition_root = true)",
+        "DROP PUBLICATION pgstream_pub",
+        "DROP PUBLICATION pgstream_pub; CREATE PUBLICATION pgstream_pub FOR TABLE a, root",
+        "ALTER TABLE root ATTACH PARTITION middle FOR VALUES FROM (10) TO (20)",
+        "ALTER TABLE root DETACH PARTITION low",
+        "ALTER TABLE a DROP COLUMN b",
+        "ALTER TABLE a RENAME b TO d; ALTER TABLE a RENAME c TO b; ALTER TABLE a RENAME d TO c",
+    ],
+)
+@pytest.mark.parametrize("root", [False, True], ids=["leaves", "root"])
+def test_what_is_published_otherwise_by_now(
+    database: Database, snapshots: Callable[..., Snapshot], change: str, root: bool
+) -> None:
+    """The server says what it publishes now; the stream begins with what it did then."""
+    how = " WITH (publish_via_partition_root)" if root else ""
+    if root and "via_partition_root" in change:
+        change = change.replace("true", "false")
+    database.execute(PUBLISHED + how)
+    snapshot = snapshots(database)
+    database.execute(change)
+    with pytest.raises(ServerError, match="copy cannot go on") as info:
+        snapshot.rows()
+    assert info.value.transient
+
+
+def test_what_has_nothing_that_the_copy_could_lack(
+    any_database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    any_database.execute(PUBLISHED)
+    snapshot = snapshots(any_database)
+    any_database.execute(
+        "CREATE TABLE high PARTITION OF root FOR VALUES FROM (90) TO (99);"
+        " CREATE TABLE later (id int); ALTER TABLE x ADD COLUMN y int;"
+        " CREATE PUBLICATION other FOR TABLE x; CREATE INDEX ON a (b); ANALYZE"
+    )
+    relations, rows = snapshot.rows()
+    assert list(relations) == ["public.a", "public.low"]
+    assert rows["public.low"] == [{"id": 1}]
+
+
 def test_tables_stay_as_they_are_while_they_are_copied(
     database: Database, snapshots: Callable[..., Snapshot]
 ) -> None:

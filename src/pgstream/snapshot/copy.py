@@ -22,7 +22,7 @@ from ..errors import ConnectionLost, ServerError
 from ..messages import Relation
 from ..slots import check
 from ..types.catalog import Catalog, catalog_query, needs_text, parse_catalog
-from .plan import Part, Plan, SnapshotStale, lock_tables, make_plan
+from .plan import Part, Plan, SnapshotStale, check_unchanged, lock_tables, make_plan
 from .progress import Meter, SnapshotProgress
 from .rows import TextRows
 
@@ -109,6 +109,8 @@ class Copy:
         with contextlib.ExitStack() as stack, self._failures():
             first = stack.enter_context(contextlib.closing(self._connect()))
             plan = make_plan(first, self._config.publications)
+            with contextlib.closing(self._link()) as outside:
+                check_unchanged(first, outside, self._config.publications, plan)
             self._learn_types(first, plan)
             connections = [first]
             while len(connections) < min(self._config.snapshot_jobs, len(plan.parts)):
@@ -162,6 +164,15 @@ class Copy:
     # Before the threads
 
     def _connect(self) -> psycopg.Connection[Any]:
+        connection = self._link()
+        try:
+            self._take_on_snapshot(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _link(self) -> psycopg.Connection[Any]:
         try:
             connection = psycopg.connect(self._conninfo, autocommit=True)
         except psycopg.Error as error:
@@ -170,7 +181,6 @@ class Copy:
             connection.execute(_SESSION)
             if connection.info.server_version >= 170000:
                 connection.execute("SET transaction_timeout = 0")
-            self._take_on_snapshot(connection)
         except BaseException:
             connection.close()
             raise

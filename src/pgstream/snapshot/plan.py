@@ -85,7 +85,7 @@ class _Table:
 
 
 class SnapshotStale(Exception):
-    """What the snapshot shows is no longer there to be read."""
+    """What the snapshot shows cannot be read any more, or is not what would be read."""
 
 
 # A partition is left out where the table that it belongs to is published in its place.
@@ -139,6 +139,31 @@ _NOW: Final = """
 SELECT to_regclass(name)::oid, pg_catalog.pg_relation_filenode(oid)
   FROM unnest(%s::text[], %s::oid[]) WITH ORDINALITY t (name, oid, place) ORDER BY place"""
 
+
+# What the copy goes by, row by row, with the transaction that wrote each. Where the server
+# gives what holds now (the view of published tables, the trees of partitions, a column by
+# its name), and not what the snapshot shows, it is the same only if these are. The text is
+# what has happened otherwise.
+_ATTACHED: Final = "a partition was attached or detached"
+_VERSIONS: Final = f"""
+SELECT 'a publication was altered', oid, 0, xmin::text
+  FROM pg_catalog.pg_publication WHERE pubname = ANY (%(publications)s)
+UNION ALL
+SELECT 'a publication has other tables now', r.oid, 0, r.xmin::text
+  FROM pg_catalog.pg_publication_rel r
+  JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid AND p.pubname = ANY (%(publications)s)
+UNION ALL
+SELECT 'table ' || attrelid::regclass || ' was altered', attrelid, attnum, xmin::text
+  FROM pg_catalog.pg_attribute WHERE attrelid = ANY (%(tables)s) AND attnum > 0
+UNION ALL
+SELECT '{_ATTACHED}', i.inhrelid, i.inhparent::int8, i.xmin::text
+  FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p'"""
+_SCHEMAS: Final = """
+UNION ALL
+SELECT 'a publication has other schemas now', n.oid, 0, n.xmin::text
+  FROM pg_catalog.pg_publication_namespace n
+  JOIN pg_catalog.pg_publication p ON p.oid = n.pnpubid AND p.pubname = ANY (%(publications)s)"""
 
 # The view of published tables shows those of now. One that the snapshot has and that was
 # dropped since has no file any more.
@@ -295,10 +320,51 @@ def _impatient(connection: psycopg.Connection[Any]) -> Iterator[None]:
     except (
         psycopg.errors.DeadlockDetected,
         psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedObject,  # a publication
         psycopg.errors.UndefinedTable,
     ) as error:
         raise SnapshotStale(error.diag.message_primary or "a table was dropped") from None
     connection.execute("SET LOCAL lock_timeout = 0")
+
+
+def check_unchanged(
+    connection: psycopg.Connection[Any],
+    outside: psycopg.Connection[Any],
+    publications: Sequence[str],
+    plan: Plan,
+) -> None:
+    """Make sure that the plan is what the stream begins with.
+
+    Args:
+        connection: In the transaction that made the plan, and holds the tables.
+        outside: One that sees what is there now.
+        publications: The names.
+        plan: The plan.
+
+    Raises:
+        SnapshotStale: if it was made of something that has changed since the snapshot.
+    """
+    then, now = (_versions(each, publications, plan) for each in (connection, outside))
+    for what, oid, *_ in sorted(then ^ now):
+        # A partition that was made since has no rows that the copy could lack.
+        if what != _ATTACHED or _is_there(connection, oid):
+            raise SnapshotStale(what)
+
+
+def _versions(
+    connection: psycopg.Connection[Any], publications: Sequence[str], plan: Plan
+) -> set[tuple[Any, ...]]:
+    query = _VERSIONS
+    if connection.info.server_version >= 150000:
+        query += _SCHEMAS
+    tables = {table.oid for table in plan.stored} | {table.oid for table in plan.relations}
+    parameters = {"publications": list(publications), "tables": list(tables)}
+    return set(connection.execute(query.encode(), parameters))
+
+
+def _is_there(connection: psycopg.Connection[Any], oid: int) -> bool:
+    found = connection.execute("SELECT FROM pg_catalog.pg_class WHERE oid = %s", [oid])
+    return found.rowcount > 0
 
 
 def _query(
