@@ -580,3 +580,22 @@ def test_a_server_without_a_second_slot(server_pool: Any) -> None:
                 stream.ack()
         assert sum("no replication slot left" in text for text in told) == 1
         assert [name for name, *_ in slots(database)] == [slot(database)]
+
+
+def test_a_copy_that_cannot_be_kept_on_leaving(server_pool: Any) -> None:
+    installation = server_pool.get(18).installation
+    with Server(installation, settings={"max_replication_slots": "2"}) as server:
+        database = Database(server, "postgres")
+        fill(database)
+        told: list[str] = []
+        with follow(database, notice=told.append) as stream:
+            for event in stream:
+                if isinstance(event, SnapshotBegin):
+                    database.execute(
+                        "SELECT pg_create_logical_replication_slot('taken', 'pgoutput')"
+                    )
+                if isinstance(event, SnapshotEnd):
+                    stream.ack()
+                    break
+        assert "acknowledged, but its slot cannot be kept: all replication slots" in told[-1]
+        assert [name for name, *_ in slots(database)] == ["taken"]

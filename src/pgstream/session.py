@@ -450,8 +450,11 @@ class Session:
                 yield from self._keep(connector, initial)
             else:
                 self._tell("left before the copy was acknowledged: nothing of it is kept")
-        except ServerError:
-            pass  # the copy starts again the next time
+        except ServerError as error:
+            self._warn(
+                f"the copy was acknowledged, but its slot cannot be kept: {_sentence(error)};"
+                " it starts again the next time"
+            )
         finally:
             self._unlink()
 
