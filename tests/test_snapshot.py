@@ -320,6 +320,29 @@ def test_a_slot_that_is_lost_before_the_copy_begins(any_database: Database) -> N
     assert [temporary for _, temporary, _ in slots(any_database)] == [False]
 
 
+def test_a_slot_that_is_lost_is_noticed_while_rows_still_come(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgstream.snapshot.course._PING_SECONDS", 0.0)
+    fill(database, 20_000)
+    told: list[str] = []
+    with follow(database, notice=told.append) as stream:
+        begun = rows = 0
+        for event in stream:
+            begun += isinstance(event, SnapshotBegin)
+            if isinstance(event, SnapshotRow) and begun == 1:
+                rows += 1
+                if rows == 1:
+                    database.execute(
+                        "SELECT pg_terminate_backend(active_pid, 10000)"
+                        f" FROM pg_replication_slots WHERE database = '{database.name}'"
+                    )
+            stream.ack()
+    assert begun == 2
+    assert rows < 20_000
+    assert any("lost the connection that holds the slot of the copy" in text for text in told)
+
+
 def test_a_late_acknowledgement_of_a_copy_that_was_lost_counts_for_nothing(
     database: Database,
 ) -> None:

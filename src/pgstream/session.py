@@ -37,7 +37,7 @@ from .outbox import Outbox
 from .positions import State, Status
 from .reading import Reading
 from .snapshot import InitialCopy
-from .steps import TICK, Connect, Deliver, Interrupted, Pause, Run, Steps
+from .steps import TICK, Connect, Course, Deliver, Interrupted, Pause, Run, Steps
 from .types import TypeInfo
 from .types.catalog import catalog_query, parse_catalog
 
@@ -417,17 +417,14 @@ class Session:
 
     def _copy(self, connector: Connector, initial: InitialCopy) -> Steps[None]:
         """Hand out the copy; once it is acknowledged, start the stream where it stands."""
-        steps = initial.course()
-        answer: Any = None
-        with contextlib.closing(steps):
-            while not self.stopped:
-                try:
-                    step = steps.send(answer)
-                except StopIteration:
-                    break
+        with contextlib.closing(Course(initial.course())) as course:
+            while not self.stopped and (step := course.next()) is not None:
                 self._away_events = self.outbox.handed_out
                 self._away_since = time.monotonic() if isinstance(step, Deliver) else None
-                answer = yield step
+                try:
+                    course.answer((yield step))
+                except Exception as error:
+                    course.fail(error)
                 self._away_since = None
         if self.stopped:
             return
