@@ -660,6 +660,27 @@ def test_it_can_be_left_at_any_time(database: Database, snapshots: Callable[...,
     copy.close()
 
 
+def test_it_can_be_left_while_the_server_waits_for_a_lock(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    """A table can be read while one of its indexes is made anew, but no plan be made for it."""
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);"
+        " CREATE PUBLICATION pgstream_pub FOR ALL TABLES"
+    )
+    copy = snapshots(database).copy()
+    with database.connect(autocommit=False) as other:
+        other.execute("REINDEX INDEX t_pkey")
+        copy.open()
+        eventually(lambda: waits_for_a_lock(database, "COPY"))
+        [thread] = copy._threads
+        began = time.monotonic()
+        copy.close()
+        assert not thread.is_alive()
+        assert time.monotonic() - began < copy_module._JOIN_SECONDS
+    eventually(lambda: readers(database) == 0)
+
+
 def test_a_connection_that_is_lost(database: Database, snapshots: Callable[..., Snapshot]) -> None:
     large(database)
     with contextlib.closing(snapshots(database).copy()) as copy:
