@@ -21,7 +21,7 @@ from ..config import Config
 from ..decoder import Decoder
 from ..errors import ConnectionLost, ServerError
 from ..messages import Relation
-from ..slots import check
+from ..slots import check, rows_of
 from ..types.catalog import Catalog, catalog_query, needs_text, parse_catalog
 from .plan import Part, Plan, SnapshotStale, check_unchanged, lock_tables, make_plan
 from .progress import Meter, SnapshotProgress
@@ -94,6 +94,7 @@ class Copy:
         self._make_decoder = make_decoder
         self._catalog = Catalog()
         self._binary = binary
+        self._ascii = False  # the server does not know the encoding of its texts
         self._meter = Meter(Plan())
         self._parts: Iterator[tuple[int, Part]] = iter(())
         self._lock = threading.Lock()
@@ -209,11 +210,7 @@ class Copy:
         types = {column.type_oid for table in plan.relations for column in table.columns}
         result = connection.pgconn.exec_(catalog_query(types).as_bytes(connection))
         check([result])
-        rows = []
-        for row in range(result.ntuples):
-            values = [result.get_value(row, column) for column in range(result.nfields)]
-            rows.append([None if value is None else value.decode() for value in values])
-        self._catalog.add(parse_catalog(rows))
+        self._catalog.add(parse_catalog(rows_of(result)))
         # Where the stream has to be text, the copy is: so the same value is the same in both.
         self._binary = self._binary and not needs_text(self._catalog, types)
         encoding = connection.execute("SHOW server_encoding").fetchone()

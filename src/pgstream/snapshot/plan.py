@@ -98,7 +98,7 @@ WITH published AS (
      WHERE p.pubname = ANY (%s)
 )
 SELECT p.oid, n.nspname, c.relname, c.relreplident::text, c.relkind::text,
-       p.columns, p.filter, c.relfilenode
+       p.columns, p.filter
   FROM published p
   JOIN pg_catalog.pg_class c ON c.oid = p.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -232,7 +232,7 @@ def _find_tables(
     )
     tables: dict[int, _Table] = {}
     lists: dict[int, Any] = {}
-    for oid, schema, name, identity, kind, columns, condition, _ in connection.execute(
+    for oid, schema, name, identity, kind, columns, condition in connection.execute(
         published.encode(), [list(publications)]
     ):
         table = tables.get(oid)
