@@ -310,6 +310,33 @@ def test_types_without_a_binary_form(
     assert two == {"id": 2, "acl": None, "n": None}
 
 
+def test_the_name_of_a_type_is_in_no_known_encoding(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    name = f"{database.name}_ascii"
+    database.execute(f"CREATE DATABASE {name} ENCODING SQL_ASCII TEMPLATE template0")
+    ascii_database = Database(database.server, name)
+    try:
+        with ascii_database.connect() as connection:
+            connection.execute("SET client_encoding = 'SQL_ASCII'")
+            connection.execute(b"CREATE TYPE \"\xe9tat\" AS ENUM ('on')")
+            connection.execute(b'CREATE TABLE t (id int PRIMARY KEY, e "\xe9tat", v text)')
+            connection.execute(r"INSERT INTO t VALUES (1, 'on', E'\xff')")
+            connection.execute("CREATE PUBLICATION pgstream_pub FOR TABLE t")
+        snapshot = snapshots(ascii_database)
+        copy = snapshot.copy()
+        copy._conninfo += " client_encoding=UTF8"  # as a stream has it
+        with contextlib.closing(copy):
+            copy.open()
+            rows = [row for batch in batches(copy) for row in batch.rows]
+        assert rows == [{"id": 1, "e": "on", "v": b"\xff"}]
+        snapshot.close()
+        query = f"SELECT FROM pg_replication_slots WHERE database = '{name}'"
+        eventually(lambda: not database.execute(query))
+    finally:
+        database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_a_large_table_is_read_in_pieces(
     database: Database,

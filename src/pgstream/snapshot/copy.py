@@ -208,21 +208,27 @@ class Copy:
 
     def _learn_types(self, connection: psycopg.Connection[Any], plan: Plan) -> None:
         types = {column.type_oid for table in plan.relations for column in table.columns}
+        encoding = connection.execute("SHOW server_encoding").fetchone()
+        self._ascii = encoding == ("SQL_ASCII",)
+        self._ask_for_bytes(connection)
         result = connection.pgconn.exec_(catalog_query(types).as_bytes(connection))
         check([result])
         self._catalog.add(parse_catalog(rows_of(result)))
         # Where the stream has to be text, the copy is: so the same value is the same in both.
         self._binary = self._binary and not needs_text(self._catalog, types)
-        encoding = connection.execute("SHOW server_encoding").fetchone()
-        self._ascii = encoding == ("SQL_ASCII",)
+
+    def _ask_for_bytes(self, connection: psycopg.Connection[Any]) -> None:
+        """Have texts of no known encoding sent as they are: the server refuses to take them
+        for UTF-8."""
+        if self._ascii:
+            connection.execute("SET client_encoding = 'SQL_ASCII'")
 
     # In the threads
 
     def _work(self, connection: psycopg.Connection[Any]) -> None:
         try:
             with contextlib.closing(connection), self._failures():
-                if self._ascii:
-                    connection.execute("SET client_encoding = 'SQL_ASCII'")
+                self._ask_for_bytes(connection)
                 decoder = self._make_decoder(self._catalog)
                 while not self._stopped.is_set():
                     with self._lock:
