@@ -687,6 +687,27 @@ def test_it_can_be_left_at_any_time(database: Database, snapshots: Callable[...,
     copy.close()
 
 
+def test_a_deadlock_with_another_session(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    """It holds an index that the copy comes to, and waits for a table of the copy."""
+    large(database)
+    database.execute("CREATE TABLE x (id int PRIMARY KEY)")
+    copy = snapshots(database, snapshot_jobs=1).copy()
+    with database.connect(autocommit=False) as other, contextlib.closing(copy):
+        other.execute("SET deadlock_timeout = '1h'; REINDEX INDEX x_pkey")
+        copy.open()
+        eventually(lambda: readers(database) == 1)
+        thread = threading.Thread(target=other.execute, args=["LOCK TABLE t"])
+        thread.start()
+        eventually(lambda: waits_for_a_lock(database, "LOCK"))
+        with pytest.raises(ServerError, match="cannot go on: deadlock") as info:
+            list(batches(copy))
+        assert info.value.transient
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
 def test_it_can_be_left_while_the_server_waits_for_a_lock(
     database: Database, snapshots: Callable[..., Snapshot]
 ) -> None:

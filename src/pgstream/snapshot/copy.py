@@ -319,6 +319,11 @@ class Copy:
             raise faults.passing(
                 ServerError(f"the copy cannot go on: {error}", "it starts again")
             ) from None
+        except psycopg.errors.DeadlockDetected as error:
+            reason = self._config.redact(error.diag.message_primary or "deadlock")
+            raise faults.passing(
+                ServerError(f"the copy cannot go on: {reason}", "it starts again")
+            ) from None
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError) and not error.sqlstate:
                 raise faults.passing(
