@@ -89,6 +89,16 @@ def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return False
 
 
+def whichever_is_primary(primary: Server, standby: Server) -> str:
+    """A DSN that names both."""
+    return psycopg.conninfo.make_conninfo(
+        primary.dsn(),
+        host=f"{primary.directory},{standby.directory}",
+        port=f"{primary.port},{standby.port}",
+        target_session_attrs="read-write",
+    )
+
+
 def caught_up(primary: Server, standby: Server) -> None:
     """Wait until the standby has replayed all that the primary has written."""
     [(position,)] = on(primary, "SELECT pg_current_wal_flush_lsn()")
@@ -151,12 +161,7 @@ def test_reading_from_a_standby(version: int) -> None:
 def test_what_was_handed_out_and_never_reached_the_standby(version: int) -> None:
     """To acknowledge it later would confirm what the new primary has in its place."""
     with pair(version, sync_replication_slots="on") as (primary, standby):
-        both = psycopg.conninfo.make_conninfo(
-            primary.dsn(),
-            host=f"{primary.directory},{standby.directory}",
-            port=f"{primary.port},{standby.port}",
-            target_session_attrs="read-write",
-        )
+        both = whichever_is_primary(primary, standby)
         events: list[Event] = []
         errors: list[ServerError] = []
         stream = pgstream.connect(both, failover=True)
@@ -198,12 +203,7 @@ def test_what_was_handed_out_and_never_reached_the_standby(version: int) -> None
 @pytest.mark.parametrize("version", [18])
 def test_going_on_after_a_failover(version: int) -> None:
     with pair(version, sync_replication_slots="on") as (primary, standby):
-        both = psycopg.conninfo.make_conninfo(
-            primary.dsn(),
-            host=f"{primary.directory},{standby.directory}",
-            port=f"{primary.port},{standby.port}",
-            target_session_attrs="read-write",
-        )
+        both = whichever_is_primary(primary, standby)
         said: list[str] = []
         pgstream.connect(both).close()  # a slot without it
         stream = pgstream.connect(both, failover=True, notice=said.append)

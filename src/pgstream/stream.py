@@ -225,21 +225,20 @@ class _StreamBase:
         if self._broken:
             raise Interrupted
         try:
-            while True:
-                if self._runs is None:
-                    step = self._course.next()
-                    if type(step) is not Deliver:
-                        return step or False
-                    self._runs = iter(step.runs)
-                if self._session.stopped:
-                    self._course.close()
-                    return False
-                run = next(self._runs, None)
-                if run is None:
-                    self._runs = None
-                else:
-                    self._outbox.put(run)
-                return True
+            if self._runs is None:
+                step = self._course.next()
+                if type(step) is not Deliver:
+                    return step or False
+                self._runs = iter(step.runs)
+            if self._session.stopped:
+                self._course.close()
+                return False
+            run = next(self._runs, None)
+            if run is None:
+                self._runs = None
+            else:
+                self._outbox.put(run)
+            return True
         except BaseException as error:
             self._broken = not isinstance(error, Exception)  # within something: not at its end
             self._course.close()
