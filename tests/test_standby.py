@@ -107,6 +107,13 @@ def caught_up(primary: Server, standby: Server) -> None:
     )
 
 
+def slot_is_synced(primary: Server, standby: Server) -> None:
+    """Wait until the standby has the failover slot for good."""
+    on(primary, "SELECT pg_log_standby_snapshot()")
+    synced = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
+    assert eventually(lambda: on(standby, synced) == [(1,)])
+
+
 def flushed(server: Server) -> LSN:
     rows = on(
         server, "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_type = 'logical'"
@@ -179,9 +186,7 @@ def test_what_was_handed_out_and_never_reached_the_standby(version: int) -> None
         reader.start()
         on(primary, "INSERT INTO users VALUES (1)")
         assert eventually(lambda: ids(events) == [1])
-        on(primary, "SELECT pg_log_standby_snapshot()")
-        synced = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
-        assert eventually(lambda: on(standby, synced) == [(1,)])
+        slot_is_synced(primary, standby)
         caught_up(primary, standby)
         on(standby, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
         receivers = (
@@ -213,9 +218,7 @@ def test_going_on_after_a_failover(version: int) -> None:
         reader.start()
         on(primary, "INSERT INTO users VALUES (1)")
         assert eventually(lambda: ids(events) == [1])
-        on(primary, "SELECT pg_log_standby_snapshot()")
-        synced = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
-        assert eventually(lambda: on(standby, synced) == [(1,)])
+        slot_is_synced(primary, standby)
         with pytest.raises(ServerError, match="before the standby is promoted"):
             pgstream.connect(standby.dsn())
         on(primary, "INSERT INTO users VALUES (2)")
