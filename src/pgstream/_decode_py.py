@@ -417,40 +417,33 @@ class Decoder:
                     for name, text, binary in cells:
                         cell, size = _cell(padded, at)
                         if cell == TEXT:
-                            start = at + 5
-                            at = start + size
-                            if at > end:  # a loader gets no part of a value
-                                raise Unusual
-                            value = payload[start:at]
-                            if text is int_text and size < 19 and value.isdigit():
-                                row[name] = int(value)
-                                continue
-                            try:  # here, so that no other loader of the row is called again
-                                row[name] = text(value)
-                            except UnicodeDecodeError:
-                                if text is not _decode:
-                                    raise
-                                row[name] = value
+                            load = text
                         elif cell == BINARY:
-                            start = at + 5
-                            at = start + size
-                            if at > end:
-                                raise Unusual
-                            value = payload[start:at]
-                            try:
-                                row[name] = binary(value)
-                            except UnicodeDecodeError:
-                                if binary is not _decode:
-                                    raise
-                                row[name] = value
+                            load = binary
                         elif cell == NULL_CELL:
                             row[name] = None
                             at += 1
+                            continue
                         elif cell == UNCHANGED_TOAST:
                             row[name] = UNCHANGED if before is None else before.get(name, UNCHANGED)
                             at += 1
+                            continue
                         else:
                             raise Unusual
+                        start = at + 5
+                        at = start + size
+                        if at > end:  # a loader gets no part of a value
+                            raise Unusual
+                        value = payload[start:at]
+                        if load is int_text and size < 19 and value.isdigit():
+                            row[name] = int(value)
+                            continue
+                        try:  # here, so that no other loader of the row is called again
+                            row[name] = load(value)
+                        except UnicodeDecodeError:
+                            if load is not _decode:
+                                raise
+                            row[name] = value
                     if marker == NEW and kind != DELETE:
                         new = row
                         break
