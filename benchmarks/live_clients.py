@@ -46,7 +46,8 @@ def receive_only(task: argparse.Namespace) -> int:
     reported = time.monotonic()
     while True:
         drive(connector.gather())
-        chunk = perform(Run(connector.receive(), pgconn, 0.01))
+        perform(Run(connector.receive(), pgconn, 0.01))
+        chunk = connector.take()
         count += len(chunk)
         now = time.monotonic()
         if chunk and chunk[-1][0] == KEEPALIVE and connector.heard >= end:

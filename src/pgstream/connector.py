@@ -116,6 +116,8 @@ class Connector:
             ``None`` if it does not care.
         heard: The server's position, as last heard.
         types: The types of the publications' columns that are not built in.
+        in_hand: Whether :meth:`receive` has stopped, or was called off, with payloads that are
+            neither libpq's any more nor here yet.
     """
 
     system: slots.System
@@ -129,6 +131,7 @@ class Connector:
         self.types: list[TypeInfo] = []
         self.silence: float | None = None
         self.heard = LSN(0)
+        self.in_hand = False
         self._tell = tell
         self._lock = threading.Lock()
         self._flushed = LSN(0)  # what the server was told over this connection
@@ -321,13 +324,15 @@ class Connector:
             self._take_in(Ready.R)
             more = self._drain() and len(self._backlog) == 1
 
-    def receive(self) -> PQGen[list[Payload]]:
-        """The payloads that have arrived, the first of them where there are many; waits for one
-        tick of the waiter if there is none.
+    def receive(self) -> PQGen[None]:
+        """Receive payloads, for :meth:`take`; wait for one tick of the waiter if there are none.
+
+        It hands over nothing itself: whoever waits for it may be called off when it is done.
 
         Raises:
             ServerError: if the server ended the stream, with its reason.
         """
+        self.in_hand = True
         if self._backlog:
             self._read_ahead()
         waited = False
@@ -342,12 +347,18 @@ class Connector:
             if self._broken is not None:
                 self._lost(str(self._broken))
             if waited:
-                return []
+                break
+            self.in_hand = False
             ready: int = yield Wait.RW if self._unsent else Wait.R
+            self.in_hand = True
             waited = not ready & Ready.R
             if ready:
                 self._take_in(ready)
-        return self._backlog.popleft()
+        self.in_hand = False
+
+    def take(self) -> list[Payload]:
+        """The payloads that were received, the first of them where there are many."""
+        return self._backlog.popleft() if self._backlog else []
 
     def _read_ahead(self) -> None:
         """Take in what arrived while earlier payloads were handled.

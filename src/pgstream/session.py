@@ -467,9 +467,12 @@ class Session:
             began = time.monotonic()
             try:
                 yield from connector.gather()
-                chunk = yield Run(connector.receive(), pgconn, min(tick, self._interval / 2))
-            except Interrupted:  # what has arrived meanwhile is still there
-                continue
+                yield Run(connector.receive(), pgconn, min(tick, self._interval / 2))
+            except Interrupted:
+                if connector.in_hand:
+                    raise
+                continue  # it has waited, or was just done: what has arrived is still there
+            chunk = connector.take()
             idle = not chunk
             now = time.monotonic()
             if chunk or now - began > _SUSPENDED_SECONDS:  # nobody listened: not its silence

@@ -1,0 +1,121 @@
+"""Streams whose reader was called off, by ctrl-C or a task's cancellation, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import pgstream
+from pgstream import Commit, Event, Insert, Stream, connector
+from pgstream.steps import Run
+from servers import Database
+
+TRANSACTIONS = 20
+ROWS = 30
+
+
+@pytest.fixture
+def shop(database: Database) -> Database:
+    """As many transactions as are read in several pieces, all of them to come."""
+    database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    open_stream(database).close()
+    for first in range(0, TRANSACTIONS * ROWS, ROWS):
+        database.execute(
+            f"INSERT INTO users SELECT g FROM generate_series({first}, {first + ROWS - 1}) g"
+        )
+    return database
+
+
+def open_stream(database: Database, **options: Any) -> Stream:
+    return pgstream.connect(database.dsn, slot=f"slot_{database.name}", **options)
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event.new["id"] for event in events if isinstance(event, Insert)]
+
+
+def is_all(events: list[Event]) -> bool:
+    return ids(events) == list(range(TRANSACTIONS * ROWS))
+
+
+def read(stream: Stream) -> Iterator[Event]:
+    """All events, with a new iteration after each interrupt, and each transaction acknowledged."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            for event in stream:
+                if isinstance(event, Commit):
+                    stream.ack()
+                yield event
+            return
+
+
+def test_a_wait_that_has_just_ended(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it brought is not in the hands of the one who was called off."""
+    perform, interrupts = pgstream.stream.perform, 0
+
+    def interrupted(step: Any) -> Any:
+        nonlocal interrupts
+        answer = perform(step)
+        if isinstance(step, Run) and interrupts < 5:
+            interrupts += 1
+            raise KeyboardInterrupt
+        return answer
+
+    with open_stream(shop, until="now") as stream:
+        monkeypatch.setattr(pgstream.stream, "perform", interrupted)
+        assert is_all(list(read(stream)))
+        assert stream.status().reconnects == 0
+    assert interrupts == 5
+
+
+def test_a_wait_that_has_just_ended_for_asyncio(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psycopg lets other tasks run once it is done, and there the task may be cancelled."""
+    perform, cancels = pgstream.stream.perform_async, 0
+
+    async def cancelled(step: Any) -> Any:
+        nonlocal cancels
+        answer = await perform(step)
+        if isinstance(step, Run) and cancels < 5:
+            cancels += 1
+            raise asyncio.CancelledError
+        return answer
+
+    async def main() -> list[Event]:
+        found: list[Event] = []
+        slot = f"slot_{shop.name}"
+        async with pgstream.connect_async(shop.dsn, slot=slot, until="now") as stream:
+            monkeypatch.setattr(pgstream.stream, "perform_async", cancelled)
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    found.extend([event async for event in stream])
+                    assert stream.status().reconnects == 0
+                    return found
+
+    assert is_all(asyncio.run(main()))
+    assert cancels == 5
+
+
+def test_payloads_on_their_way(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are libpq's no more, and nowhere else yet: they come again, over a new connection."""
+    drain, interrupts = connector.drain, 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal interrupts
+        answer = drain(*arguments)
+        if answer[0] and interrupts < 3:
+            interrupts += 1
+            raise KeyboardInterrupt
+        return answer
+
+    with open_stream(shop, until="now") as stream:
+        monkeypatch.setattr(connector, "drain", interrupted)
+        assert is_all(list(read(stream)))
+        assert stream.status().reconnects == 3
+    assert interrupts == 3
