@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
 
 import pgstream
-from pgstream import Commit, Event, Insert, Stream, connector
+from pgstream import Begin, Commit, Event, Insert, Stream, connector
+from pgstream.outbox import Outbox
+from pgstream.reading import Reading
+from pgstream.session import Session
 from pgstream.steps import Run
 from servers import Database
 
@@ -119,3 +123,72 @@ def test_payloads_on_their_way(shop: Database, monkeypatch: pytest.MonkeyPatch) 
         assert is_all(list(read(stream)))
         assert stream.status().reconnects == 3
     assert interrupts == 3
+
+
+ITERATIONS = {
+    "iter": lambda stream: iter(stream),
+    "next": lambda stream: iter(lambda: next(stream, None), None),
+    "batches": lambda stream: chain.from_iterable(stream.batches(50, 0.01)),
+}
+
+
+class Surprise(Exception):
+    """What a signal handler may raise as well."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Surprise])
+@pytest.mark.parametrize("how", ITERATIONS)
+def test_events_on_their_way(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, how: str, error: type[BaseException]
+) -> None:
+    """Taken out of the outbox, and not yielded: they come again, and are not acknowledged."""
+    name = "batch" if how == "batches" else "take"
+    hand_out, calls = getattr(Outbox, name), 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        answer = hand_out(*arguments)
+        calls += bool(answer)
+        if answer and calls in (2, 4, 7):
+            raise error
+        return answer
+
+    found: list[Event] = []
+    with open_stream(shop, until="now") as stream:
+        monkeypatch.setattr(Outbox, name, interrupted)
+        for _ in range(4):
+            try:
+                for event in ITERATIONS[how](stream):
+                    found.append(event)
+                    if isinstance(event, Commit):
+                        stream.ack()
+            except error:
+                handled = stream.positions.handled
+                stream.ack()
+                assert stream.positions.handled == handled
+        assert stream.status().reconnects == 3
+    begins = [i for i, event in enumerate(found) if isinstance(event, Begin)] + [len(found)]
+    whole = [part for part in map(slice, begins, begins[1:]) if isinstance(found[part][-1], Commit)]
+    assert is_all([event for part in whole for event in found[part]])
+
+
+@pytest.mark.parametrize("where", ["more", "_read"])
+def test_events_that_are_being_read(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    owner: type = {"more": Reading, "_read": Session}[where]
+    name = {"more": "more", "_read": "_report_if_due"}[where]
+    method, calls = getattr(owner, name), 0
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        answer = method(*arguments, **options)
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return answer
+
+    with open_stream(shop, until="now") as stream:
+        monkeypatch.setattr(owner, name, interrupted)
+        assert set(ids(list(read(stream)))) == set(range(TRANSACTIONS * ROWS))
+        assert stream.status().reconnects == 1

@@ -165,6 +165,12 @@ class Positions:
         if not self.in_flight:
             self.handled = max(self.handled, position)
 
+    def withdraw(self) -> None:
+        """Count nothing as handed out that is not acknowledged."""
+        self._delivered = self.handled
+        self._loose_delivered = 0
+        self._copy_delivered = self.copied
+
     def restart(self) -> None:
         """Forget what was received and not handed out: it comes again, as all does that was
         not acknowledged."""

@@ -92,6 +92,7 @@ class Session:
         self._linked_at = 0.0
         self._trouble: _Trouble | None = None
         self._initial: InitialCopy | None = None  # while it lasts
+        self._withdrawn = False
 
     def over(self) -> bool:
         """Whether nothing more is to be read."""
@@ -201,12 +202,22 @@ class Session:
             self._heartbeat.stop()
         self._unlink()
 
+    def withdraw(self) -> None:
+        """Take nothing that was not acknowledged by now for handed out: the next course begins
+        with a new connection, on which it comes again."""
+        self._withdrawn = True
+        self.outbox.clear()
+        self.reading.positions.withdraw()
+
     def course(self) -> Steps[None]:
         """All that follows, up to the end of reading.
 
         Raises:
             ServerError: what trying again does not help against, or has not helped.
         """
+        if self._withdrawn and not self.over():
+            self._lose(_interrupted())
+            self._withdrawn = False
         while not self.over():
             if self._connector is None:
                 with contextlib.suppress(Interrupted):  # whoever waited may come back
@@ -226,7 +237,7 @@ class Session:
                 self._lose(faults.refused(error, self.config, streaming=True))
             except Interrupted:
                 # In the midst of something: all that was not acknowledged comes again.
-                self._lose(faults.passing(ConnectionLost("the stream was interrupted")))
+                self._lose(_interrupted())
 
     def leave(self) -> Steps[None]:
         """Tell the server the last acknowledgement, and leave the slot in good order."""
@@ -658,6 +669,15 @@ class _Trouble:
         longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self.attempts, 20))
         self.attempts += 1
         return longest * chance.uniform(0.5, 1.0)
+
+
+def _interrupted() -> ServerError:
+    return faults.passing(
+        ConnectionLost(
+            "the stream was interrupted",
+            "start again: it goes on after the last acknowledged transaction",
+        )
+    )
 
 
 def _listed(types: Iterable[int]) -> str:

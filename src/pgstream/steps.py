@@ -73,7 +73,7 @@ class Interrupted(Exception):
     """Whoever waited for a step was called away, by ctrl-C or a task's cancellation."""
 
     def __init__(self) -> None:
-        super().__init__("the stream was interrupted: open a new one")
+        super().__init__("the stream was interrupted")
 
 
 def perform(step: Step) -> Any:
@@ -106,25 +106,32 @@ async def perform_async(step: Step) -> Any:
 
 
 class Course:
-    """Steps under way: takes the answer to the last one, gives the next one.
+    """Steps under way: takes the answer to the last one, gives the next one. A step that was not
+    answered was interrupted, and the steps decide what follows.
 
     Args:
         steps: What is to be done.
 
     Attributes:
         result: What the steps returned, once they are at their end.
+        answered: Whether the last step was; what came of it may be with whoever took it.
     """
 
     def __init__(self, steps: Steps[Any]) -> None:
         self.result: Any = None
+        self.answered = False
         self._steps = steps
+        self._began = False
         self._answer: Any = None
         self._error: Exception | None = None
 
     def next(self) -> Step | None:
         """The next step; ``None`` at the end."""
         answer, error = self._answer, self._error
+        if error is None and self._began and not self.answered:
+            error = Interrupted()
         self._answer = self._error = None
+        self._began, self.answered = True, False
         try:
             return self._steps.send(answer) if error is None else self._steps.throw(error)
         except StopIteration as end:
@@ -134,6 +141,7 @@ class Course:
     def answer(self, answer: Any) -> None:
         """What came of the step."""
         self._answer = answer
+        self.answered = True
 
     def fail(self, error: Exception) -> None:
         """The step failed; the steps decide what follows."""
@@ -141,6 +149,7 @@ class Course:
 
     def close(self) -> None:
         """Leave it at that; what the steps hold is let go."""
+        self.answered = False
         self._steps.close()
 
 

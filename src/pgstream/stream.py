@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -24,7 +25,6 @@ from .snapshot import SnapshotProgress
 from .steps import (
     Course,
     Deliver,
-    Interrupted,
     Step,
     drive,
     drive_async,
@@ -179,7 +179,6 @@ class _StreamBase:
         self._outbox = self._session.outbox
         self._course = Course(self._session.course())
         self._runs: Iterator[list[Event]] | None = None  # of what is being handed on
-        self._broken = False
 
     @property
     def positions(self) -> Positions:
@@ -222,14 +221,13 @@ class _StreamBase:
         """
         if self._closed:
             return False
-        if self._broken:
-            raise Interrupted
         try:
             if self._runs is None:
                 step = self._course.next()
                 if type(step) is not Deliver:
                     return step or False
                 self._runs = iter(step.runs)
+                self._course.answer(None)
             if self._session.stopped:
                 self._course.close()
                 return False
@@ -239,10 +237,37 @@ class _StreamBase:
             else:
                 self._outbox.put(run)
             return True
-        except BaseException as error:
-            self._broken = not isinstance(error, Exception)  # within something: not at its end
+        except Exception:
             self._course.close()
             raise
+        except BaseException:
+            self._start_again()
+            raise
+
+    @contextlib.contextmanager
+    def _handing_out(self) -> Iterator[None]:
+        """For a generator of events: as :meth:`__next__`, in all of it."""
+        try:
+            yield
+        except GeneratorExit:  # the user has left the loop, with what was yielded
+            raise
+        except BaseException:
+            self._called_off()
+            raise
+
+    def _called_off(self) -> None:
+        """Something was raised while events were handed out. Unless it came of the course, it is
+        ctrl-C, or what another signal handler raises, and there may be an event in hand that was
+        not yielded. That must be neither lost nor acknowledged."""
+        if self._course.answered:
+            self._start_again()
+
+    def _start_again(self) -> None:
+        """Have all come again that was not acknowledged, for some of it is in nobody's hands."""
+        self._session.withdraw()
+        self._course.close()
+        self._course = Course(self._session.course())
+        self._runs = None
 
     def stop(self) -> None:
         """End the iteration: at the next event, or within a moment where none comes.
@@ -282,19 +307,24 @@ class Stream(_StreamBase):
     def __iter__(self) -> Iterator[Event]:
         """The events, one by one, as they come. ``break`` and go on later as you like."""
         outbox, session = self._outbox, self._session
-        while True:
-            while not session.stopped and (event := outbox.take()) is not None:
-                yield event
-                part = outbox.part
-                while part and not session.stopped:
-                    yield part.pop()
-            if not self._fill():
-                return
+        with self._handing_out():
+            while True:
+                while not session.stopped and (event := outbox.take()) is not None:
+                    yield event
+                    part = outbox.part
+                    while part and not session.stopped:
+                        yield part.pop()
+                if not self._fill():
+                    return
 
     def __next__(self) -> Event:
-        while self._session.stopped or (event := self._outbox.take()) is None:
-            if not self._fill():
-                raise StopIteration
+        try:
+            while self._session.stopped or (event := self._outbox.take()) is None:
+                if not self._fill():
+                    raise StopIteration
+        except BaseException:
+            self._called_off()
+            raise
         return event
 
     def _fill(self) -> bool:
@@ -305,9 +335,6 @@ class Stream(_StreamBase):
                     self._course.answer(perform(step))
                 except Exception as error:
                     self._course.fail(error)
-                except BaseException:
-                    self._course.fail(Interrupted())
-                    raise
             return step
 
     def batches(self, max_events: int = 10_000, max_seconds: float = 1.0) -> Iterator[list[Event]]:
@@ -320,15 +347,16 @@ class Stream(_StreamBase):
         """
         check_batch_size(max_events)
         reading = True
-        while reading:
-            with CollectorPause() as pause:
-                while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
-                    pause.gather(bool(self._outbox))
-                    reading = self._fill()
-            if batch:
+        with self._handing_out():
+            while reading:
+                with CollectorPause() as pause:
+                    while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
+                        pause.gather(bool(self._outbox))
+                        reading = self._fill()
+                if batch:
+                    yield batch
+            while batch := self._outbox.batch(max_events, 0):
                 yield batch
-        while batch := self._outbox.batch(max_events, 0):
-            yield batch
 
     def run(self, handler: Callable[[Event], object]) -> None:
         """Hand each event to ``handler`` and acknowledge it when that returns; then close.
@@ -418,19 +446,24 @@ class AsyncStream(_StreamBase):
     async def __aiter__(self) -> AsyncIterator[Event]:
         """As :meth:`Stream.__iter__`."""
         outbox, session = self._outbox, self._session
-        while True:
-            while not session.stopped and (event := outbox.take()) is not None:
-                yield event
-                part = outbox.part
-                while part and not session.stopped:
-                    yield part.pop()
-            if not await self._fill():
-                return
+        with self._handing_out():
+            while True:
+                while not session.stopped and (event := outbox.take()) is not None:
+                    yield event
+                    part = outbox.part
+                    while part and not session.stopped:
+                        yield part.pop()
+                if not await self._fill():
+                    return
 
     async def __anext__(self) -> Event:
-        while self._session.stopped or (event := self._outbox.take()) is None:
-            if not await self._fill():
-                raise StopAsyncIteration
+        try:
+            while self._session.stopped or (event := self._outbox.take()) is None:
+                if not await self._fill():
+                    raise StopAsyncIteration
+        except BaseException:
+            self._called_off()
+            raise
         return event
 
     async def _fill(self) -> bool:
@@ -443,9 +476,6 @@ class AsyncStream(_StreamBase):
                     self._course.answer(await perform_async(step))
                 except Exception as error:
                     self._course.fail(error)
-                except BaseException:
-                    self._course.fail(Interrupted())
-                    raise
             return step
 
     async def batches(
@@ -454,15 +484,16 @@ class AsyncStream(_StreamBase):
         """As :meth:`Stream.batches`."""
         check_batch_size(max_events)
         reading = True
-        while reading:
-            with CollectorPause() as pause:
-                while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
-                    pause.gather(bool(self._outbox))
-                    reading = await self._fill()
-            if batch:
+        with self._handing_out():
+            while reading:
+                with CollectorPause() as pause:
+                    while not (batch := self._outbox.batch(max_events, max_seconds)) and reading:
+                        pause.gather(bool(self._outbox))
+                        reading = await self._fill()
+                if batch:
+                    yield batch
+            while batch := self._outbox.batch(max_events, 0):
                 yield batch
-        while batch := self._outbox.batch(max_events, 0):
-            yield batch
 
     async def run(self, handler: Callable[[Event], object]) -> None:
         """As :meth:`Stream.run`; ``handler`` and its methods may be coroutines."""
