@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import pgstream
-from pgstream import Begin, Commit, Event, Insert, Stream, connector
+from pgstream import Begin, Commit, Event, Insert, Stream, connector, reading
 from pgstream.outbox import Outbox
 from pgstream.reading import Reading
 from pgstream.session import Session
-from pgstream.steps import Run
+from pgstream.steps import Connect, Run
 from servers import Database
 
 TRANSACTIONS = 20
@@ -192,3 +192,38 @@ def test_events_that_are_being_read(
         monkeypatch.setattr(owner, name, interrupted)
         assert set(ids(list(read(stream)))) == set(range(TRANSACTIONS * ROWS))
         assert stream.status().reconnects == 1
+
+
+@pytest.mark.parametrize("by_the_server", [True, False], ids=["by the server", "by us"])
+@pytest.mark.parametrize("kind", [Connect, Run])
+def test_the_change_to_the_text_transfer(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, by_the_server: bool, kind: type
+) -> None:
+    """Whoever finds out; interrupted while it leaves, or while it connects."""
+    if by_the_server:
+        monkeypatch.setattr(reading, "needs_text", lambda *arguments: set())
+    perform, changing, interrupts = pgstream.stream.perform, False, 0
+
+    def interrupted(step: Any) -> Any:
+        nonlocal interrupts
+        if changing and isinstance(step, kind) and not interrupts:
+            interrupts += 1
+            raise KeyboardInterrupt
+        return perform(step)
+
+    def notice(text: str) -> None:
+        nonlocal changing
+        changing |= "changed to the text transfer" in text
+
+    with open_stream(shop, notice=notice) as stream:
+        shop.execute("CREATE TABLE odd (id int PRIMARY KEY, v aclitem[])")
+        shop.execute("ALTER PUBLICATION pgstream_pub ADD TABLE odd")
+        shop.execute("INSERT INTO odd VALUES (-1, ARRAY['=r/postgres'::aclitem])")
+        monkeypatch.setattr(pgstream.stream, "perform", interrupted)
+        found = []
+        for event in read(stream):
+            found.append(event)
+            if -1 in ids(found):
+                break
+    assert ids(found) == [*range(TRANSACTIONS * ROWS), -1]
+    assert interrupts == 1

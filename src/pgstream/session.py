@@ -227,12 +227,9 @@ class Session:
                 if self._initial is not None:
                     yield from self._copy(self._connector, self._initial)
                 else:
-                    yield from self._read(self._connector)
+                    yield from self._stream(self._connector)
             except ServerError as error:
-                if isinstance(error, NoBinaryForm) and self.reading.binary:
-                    yield from self._start_over(error.message)
-                else:
-                    self._lose(error)
+                self._lose(error)
             except psycopg.Error as error:  # found out by the one who waits
                 self._lose(faults.refused(error, self.config, streaming=True))
             except Interrupted:
@@ -468,6 +465,17 @@ class Session:
 
     # Reading
 
+    def _stream(self, connector: Connector) -> Steps[None]:
+        """Read; where the binary transfer cannot give it all, change to text, once."""
+        try:
+            yield from self._read(connector)
+            return
+        except NoBinaryForm as error:
+            if not self.reading.binary:
+                raise
+            reason = error.message
+        yield from self._start_over(reason)
+
     def _read(self, connector: Connector) -> Steps[None]:
         """Take what arrives, hand out what it means, report what was handled."""
         reading, pgconn = self.reading, connector.pgconn
@@ -500,8 +508,7 @@ class Session:
                 yield Deliver(reading.more())
             self._away_since = None
             if reading.needs_text:
-                yield from self._start_over(self._names(reading.needs_text))
-                return
+                raise NoBinaryForm(self._names(reading.needs_text))
             if chunk:
                 self._heard_at = time.monotonic()  # nobody listened meanwhile
 
