@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from typing import Any
 
 import pytest
 
 import pgstream
-from pgstream import Begin, ConfigError, Event, Insert
+from pgstream import Begin, ConfigError, Event, Insert, connector, session
 from pgstream.config import Config
+from pgstream.steps import Connect
 from servers import Database
 
 ROWS = 5
@@ -192,8 +195,10 @@ def test_asyncio_looks_up_and_changes_to_text(shop: Database) -> None:
     ]
 
 
-def test_a_lookup_that_fails_loses_nothing(database: Database) -> None:
-    """The role may replicate, and not connect otherwise."""
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_lookup_that_fails_loses_nothing(database: Database, dropped: bool) -> None:
+    """The role may replicate, and not connect otherwise: a new connection of the stream knows
+    the types, unless they are gone by then."""
     database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
     name = f"role_{database.name}"
     database.execute(f"CREATE ROLE {name} LOGIN REPLICATION CONNECTION LIMIT 0")
@@ -205,17 +210,84 @@ def test_a_lookup_that_fails_loses_nothing(database: Database) -> None:
             database.execute("CREATE TYPE mood AS ENUM ('sad', 'fine')")
             database.execute("CREATE TABLE new (id int PRIMARY KEY, m mood)")
             database.execute("INSERT INTO new VALUES (1, 'fine'), (2, 'sad')")
+            if dropped:
+                database.execute("DROP TYPE mood CASCADE")
             events: list[Event] = []
             for event in stream:
                 events.append(event)
                 if isinstance(event, pgstream.Commit) and rows(events):
                     break
+            assert stream.status().reconnects == 0
         assert [row["id"] for row in rows(events)] == [1, 2]
-        assert [row["m"] for row in rows(events)] == [b"fine", b"sad"]
-        assert len([text for text in said if "cannot look up the types" in text]) == 1
+        expected = [b"fine", b"sad"] if dropped else ["fine", "sad"]
+        assert [row["m"] for row in rows(events)] == expected
+        failed = [text for text in said if "cannot look up the types" in text]
+        assert ["text or bytes" in text for text in failed] == [False, True][: 1 + dropped]
     finally:
         database.execute(f"SELECT pg_drop_replication_slot('slot_{database.name}')")
         database.execute(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["no server", "a server that is busy"])
+def test_a_lookup_that_gets_no_answer(
+    database: Database, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    """It is given up soon, and the stream's own connection lives through it."""
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    database.execute(f"ALTER DATABASE {database.name} SET wal_sender_timeout = '1s'")
+    monkeypatch.setattr(connector, "_CONNECT_SECONDS", 2)
+    monkeypatch.setattr(session, "_LOOK_SECONDS", 2)
+    perform = pgstream.stream.perform
+
+    def astray(step: Any) -> Any:
+        if isinstance(step, Connect) and "replication" not in step.conninfo:
+            host, port = silent.getsockname()
+            address = "" if behind else f" host={host} port={port}"
+            step = Connect(f"{step.conninfo}{address}")
+        return perform(step)
+
+    said: list[str] = []
+
+    def notice(text: str) -> None:
+        said.append(text)
+        if "cannot look up" in text:
+            locker.rollback()
+
+    began = time.monotonic()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        database.connect(autocommit=False) as locker,
+        open_stream(database, notice=notice) as stream,
+    ):
+        monkeypatch.setattr(pgstream.stream, "perform", astray)
+        database.execute("CREATE TYPE mood AS ENUM ('sad', 'fine')")
+        database.execute("CREATE TABLE new (id int PRIMARY KEY, m mood)")
+        database.execute("INSERT INTO new VALUES (1, 'fine')")
+        if behind:
+            locker.execute("LOCK TABLE pg_catalog.pg_range")
+        event = next(event for event in stream if isinstance(event, Insert))
+        assert event.new == {"id": 1, "m": "fine"}
+        assert stream.status().reconnects == 0
+    assert [text for text in said if "timeout" in text or "no answer" in text]
+    assert time.monotonic() - began < 60
+
+
+def test_names_that_are_not_ascii_in_another_encoding(database: Database) -> None:
+    name, slot = f"{database.name}_latin1", f"slot_{database.name}_latin1"
+    database.execute(f"CREATE DATABASE {name} ENCODING LATIN1 LOCALE 'C' TEMPLATE template0")
+    latin = Database(database.server, name)
+    try:
+        latin.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+        with pgstream.connect(latin.dsn, slot=slot) as stream:
+            with latin.connect(client_encoding="UTF8") as one:
+                one.execute('CREATE TYPE size AS ("größe" int)')
+                one.execute("CREATE TABLE new (id int PRIMARY KEY, s size)")
+                one.execute("INSERT INTO new VALUES (1, ROW(7))")
+            event = next(event for event in stream if isinstance(event, Insert))
+            assert event.new["s"].pg_names == ("größe",)
+        database.execute(f"SELECT pg_drop_replication_slot('{slot}')")
+    finally:
+        database.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.usefixtures("both_decoders")

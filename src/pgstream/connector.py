@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import psycopg
 from psycopg import generators
@@ -99,6 +99,13 @@ def replication_conninfo(config: Config) -> str:
         options=f"{options} {pinned}".strip(),
         **{name: value for name, value in defaults.items() if name not in given},
     )
+
+
+def ordinary_conninfo(config: Config) -> str:
+    """The same, for a connection that is not one of replication."""
+    parameters: dict[str, Any] = conninfo_to_dict(replication_conninfo(config))
+    del parameters["replication"]
+    return make_conninfo(**parameters)
 
 
 class Connector:

@@ -14,6 +14,7 @@ from psycopg.pq.abc import PGconn
 
 from . import slots
 from .config import Config
+from .connector import ordinary_conninfo
 from .lsn import LSN
 from .steps import Connect, Run, Steps
 
@@ -59,7 +60,7 @@ def starting_point(rows: list[slots.Row]) -> LSN:
 def _look(pgconn: PGconn, config: Config) -> Steps[str | None]:
     """Ask over a second connection; to know nothing is no reason to fail."""
     try:
-        connection = yield Connect(config.conninfo)
+        connection = yield Connect(ordinary_conninfo(config))
     except psycopg.Error:
         return None
     try:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq.abc import PGconn
 
 from . import faults, slots
 from .config import Config
-from .connector import Connector, replication_conninfo
+from .connector import Connector, ordinary_conninfo, replication_conninfo
 from .creation import create_slot, starting_point
 from .errors import (
     ConfigError,
@@ -49,6 +51,7 @@ _REPORT_GAP: Final = 0.1  # seconds between status updates that nothing demands
 _SAVE_GAP: Final = 1.0  # seconds between writes of the state file
 _FIRST_DELAY: Final = 0.1  # seconds before the first attempt to connect again, at most
 _LONGEST_DELAY: Final = 30.0
+_LOOK_SECONDS: Final = 10.0  # for which the catalog may be looked at
 _STEADY_SECONDS: Final = 30.0  # a connection that held so long ends a series of attempts
 
 
@@ -93,6 +96,7 @@ class Session:
         self._trouble: _Trouble | None = None
         self._initial: InitialCopy | None = None  # while it lasts
         self._withdrawn = False
+        self._missed: frozenset[int] = frozenset()  # types that could not be looked up once
 
     def over(self) -> bool:
         """Whether nothing more is to be read."""
@@ -502,8 +506,10 @@ class Session:
             self._away_since = time.monotonic()
             yield Deliver(reading.events(chunk) if chunk else ())
             while reading.wanted:
-                self._away_since = None
-                yield from self._look_up(reading.wanted)
+                self._away_since = time.monotonic()
+                if not (yield from self._look_up(reading.wanted)):
+                    yield from self._open_anew()
+                    return
                 self._away_since = time.monotonic()
                 yield Deliver(reading.more())
             self._away_since = None
@@ -512,31 +518,43 @@ class Session:
             if chunk:
                 self._heard_at = time.monotonic()  # nobody listened meanwhile
 
-    def _look_up(self, types: frozenset[int]) -> Steps[None]:
+    def _look_up(self, types: frozenset[int]) -> Steps[bool]:
         """Ask what these types are, over a connection of its own: the stream's is busy.
 
-        What cannot be found out costs no more than the form of the values: PostgreSQL's text,
-        or bytes.
+        Returns:
+            Whether reading can go on. Where they cannot be looked up so, a new connection for
+            the stream may do, which asks before it starts. If that does not know them either, it
+            costs no more than the form of the values: PostgreSQL's text, or bytes.
         """
         found: list[TypeInfo] = []
         try:
-            connection = yield Connect(self.config.conninfo)
+            connection = yield Connect(ordinary_conninfo(self.config))
             try:
                 pgconn = connection.pgconn
-                rows: list[slots.Row] = yield Run(slots.query(pgconn, catalog_query(types)), pgconn)
+                rows: list[slots.Row] = yield Run(_looking(pgconn, types), pgconn)
                 found = parse_catalog(rows)
             finally:
                 connection.pgconn.finish()
         except psycopg.Error as error:
+            again = types <= self._missed
+            self._missed |= types
             self._warn(
-                f"cannot look up the types {_listed(types)} of new columns; their values are text"
-                f" or bytes: {self.config.redact(' '.join(str(error).split()))}"
+                f"cannot look up the types {_listed(types)} of new columns"
+                f"{'; their values are text or bytes' * again}:"
+                f" {self.config.redact(' '.join(str(error).split()))}"
             )
+            if not again:
+                return False
         self.reading.learn(found, types)
+        return True
 
     def _start_over(self, reason: str) -> Steps[None]:
         """Read on from what was handled, in text: the binary transfer cannot give it all."""
         self._to_text(reason)
+        yield from self._open_anew()
+
+    def _open_anew(self) -> Steps[None]:
+        """Leave, and read on from what was handled over a new connection."""
         connector = self._connector
         if connector is not None:
             self._heard = max(self._heard, connector.heard)
@@ -676,6 +694,18 @@ class _Trouble:
         longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self.attempts, 20))
         self.attempts += 1
         return longest * chance.uniform(0.5, 1.0)
+
+
+def _looking(pgconn: PGconn, types: frozenset[int]) -> PQGen[list[slots.Row]]:
+    """Look types up in the catalog, for a bounded time."""
+    if pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
+        # Names of no known encoding: the server would refuse to take them for UTF-8.
+        yield from slots.execute(pgconn, "SET client_encoding = 'SQL_ASCII'")
+    yield from slots.begin(pgconn, catalog_query(types).as_string(None))
+    rows = yield from slots.answer(pgconn, _LOOK_SECONDS)
+    if rows is None:
+        raise psycopg.OperationalError(f"no answer within {_LOOK_SECONDS:.0f} s")
+    return rows
 
 
 def _interrupted() -> ServerError:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from .. import faults, slots
 from ..config import Config
-from ..connector import Connector, replication_conninfo
+from ..connector import Connector, ordinary_conninfo
 from ..creation import create_slot, starting_point
 from ..errors import ConnectionLost, ServerError
 from ..lsn import LSN
@@ -89,7 +88,7 @@ class InitialCopy:
         """
         copy = Copy(
             self._config,
-            _ordinary(replication_conninfo(self._config)),
+            ordinary_conninfo(self._config),
             self._snapshot,
             self._reading.make_decoder,
             binary=self._reading.binary,
@@ -182,10 +181,3 @@ class InitialCopy:
                 )
             ) from None
         self._pinged = time.monotonic()
-
-
-def _ordinary(conninfo: str) -> str:
-    """The same connection string, for a connection that is not one of replication."""
-    parameters: dict[str, Any] = conninfo_to_dict(conninfo)
-    parameters.pop("replication", None)
-    return make_conninfo(**parameters)
