@@ -47,13 +47,17 @@ from .types.catalog import catalog_query, parse_catalog
 OLDEST_SERVER: Final = 140000
 
 # What the walsender's session makes of a value in text depends on these; a database or a
-# role may set them otherwise.
+# role may set them otherwise. Where a name of an object stands for it (``regclass``), it comes
+# with its schema, so that it means the same elsewhere.
 _PINNED: Final = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "timezone": "UTC",
     "extra_float_digits": "3",
     "bytea_output": "hex",
+    "lc_monetary": "C",
+    "search_path": "",
+    "quote_all_identifiers": "off",
 }
 
 # So that a peer that has silently gone is noticed in about a minute.

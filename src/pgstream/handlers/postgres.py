@@ -45,6 +45,7 @@ _CHARACTERS: Final = 16 * 2**20  # and their size
 _SESSION: Final = (
     "SET client_encoding = 'UTF8'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres';"
     " SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3;"
+    " SET lc_monetary = 'C';"
     " SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;"
     " SET idle_in_transaction_session_timeout = 0; SET xmloption = 'content';"
     # What is stored must stay stored; a stronger setting is left as it is.
