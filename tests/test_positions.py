@@ -152,10 +152,10 @@ def test_a_restart_forgets_what_was_not_handed_out(positions: Positions) -> None
 
 
 def test_it_resumes_where_the_slot_stands(positions: Positions) -> None:
-    positions.resume(LSN(300))
-    assert (positions.received, positions.handled, positions.flushed) == (300, 300, 300)
-    positions.resume(LSN(200))
-    assert positions.handled == 300
+    positions.resume(LSN(300), LSN(250))
+    assert (positions.received, positions.handled, positions.flushed) == (300, 300, 250)
+    positions.resume(LSN(200), LSN(200))
+    assert (positions.handled, positions.flushed) == (300, 200)
 
 
 def test_a_sink_that_keeps_the_position_is_not_passed(positions: Positions) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import pgstream
 from pgstream import (
+    LSN,
     Begin,
     Commit,
     ConnectionFailed,
@@ -85,6 +86,15 @@ def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def flushed(database: Database) -> LSN:
+    """Where the slot stands."""
+    [(position,)] = database.execute(
+        "SELECT confirmed_flush_lsn FROM pg_replication_slots"
+        f" WHERE slot_name = 'slot_{database.name}'"
+    )
+    return LSN(position)
 
 
 def slot_is_active(database: Database) -> bool:
@@ -182,6 +192,34 @@ def test_an_acknowledgement_after_the_loss_counts(shop: Database) -> None:
         assert stream.positions.handled == commit.end_lsn
     with open_stream(shop, until="now") as stream:
         assert ids(list(stream)) == [2]
+
+
+def test_an_acknowledgement_that_did_not_arrive_is_sent_again(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once; until then it does not count as told."""
+    stood: list[tuple[LSN, LSN]] = []
+
+    def notice(text: str) -> None:
+        if "connected again" in text:
+            stood.append((stream.positions.flushed, flushed(shop)))
+            monkeypatch.undo()
+
+    with open_stream(shop, notice=notice) as stream:
+        monkeypatch.setattr(connector.Connector, "report", lambda *arguments, **options: None)
+        insert(shop, 1, 1)
+        commit = until(stream, 1)[-1]
+        assert isinstance(commit, Commit)
+        stream.ack()
+        reader = threading.Thread(daemon=True, target=lambda: next(stream, None))
+        reader.start()
+        assert eventually(lambda: stream.positions.flushed >= commit.end_lsn)
+        terminate(shop)
+        assert eventually(lambda: flushed(shop) >= commit.end_lsn, 5)
+        stream.stop()
+        reader.join(30)
+    [(told, stands)] = stood
+    assert told == stands < commit.end_lsn
 
 
 def test_a_batch_that_was_begun_is_dropped(shop: Database) -> None:

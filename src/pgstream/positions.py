@@ -83,7 +83,8 @@ class Positions:
     Attributes:
         received: What the server has sent, at least up to here.
         handled: The end of the last transaction that was acknowledged with all before it.
-        flushed: The position last told to the server as flushed.
+        flushed: The position last told to the server as flushed; after a new connection, where
+            its slot stands: what was told last may not have arrived.
         begun: Where the last transaction commits of which anything was handed out.
         idle: The server's position when nothing was in flight last.
         events: How many events were received.
@@ -154,11 +155,16 @@ class Positions:
             or (self._copy_delivered and not self.copied)
         )
 
-    def resume(self, position: LSN) -> None:
-        """Begin where the slot stands: what lies before is handled, and the server knows."""
+    def resume(self, position: LSN, confirmed: LSN) -> None:
+        """Begin over a new connection.
+
+        Args:
+            position: What lies before is handled.
+            confirmed: Where the slot stands: as much of it the server knows.
+        """
         self.received = max(self.received, position)
         self.handled = max(self.handled, position)
-        self.flushed = max(self.flushed, position)
+        self.flushed = confirmed
 
     def resume_idle(self, position: LSN) -> None:
         """Count as handled what held nothing for us, now that the sink knows as well."""

@@ -327,7 +327,7 @@ class Session:
         known = stands if anchor.known is None else max(stands, anchor.known.position)
         anchor.hold(connector.system, known)
         self._anchor = anchor
-        positions.resume(known)
+        positions.resume(known, stands)
         return positions.handled
 
     def _create_slot(self, connector: Connector) -> Steps[LSN]:
@@ -450,7 +450,7 @@ class Session:
         yield from initial.keep(lambda: not self.stopped)
         assert self._anchor is not None
         self._anchor.hold(connector.system, initial.lsn)
-        self.reading.positions.resume(initial.lsn)
+        self.reading.positions.resume(initial.lsn, initial.lsn)
 
     def _leave_copy(self, connector: Connector, initial: InitialCopy) -> Steps[None]:
         """Leave before the stream has started; what was acknowledged whole is kept."""
