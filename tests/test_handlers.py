@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -276,6 +278,28 @@ def test_json_follows_the_transaction_and_the_relation() -> None:
         ("users", "0/16C75440", 0, "2026-11-22"),
         ("users", "0/16C75440", 0, "2026-11-23"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["insert", "update", "delete", "snapshot"])
+def test_json_a_large_value_is_copied_as_seldom_as_can_be(kind: str) -> None:
+    """Once as JSON, once in its line, once for the file."""
+    size = 4_000_000
+    row = {"id": 1, "name": "x" * size, "bio": None}
+    event = {
+        "insert": Insert(relation=USERS, new=row, **PLACE),
+        "update": Update(relation=USERS, old=None, new=row, **PLACE),
+        "delete": Delete(relation=USERS, old=row, **PLACE),
+        "snapshot": SnapshotRow(USERS, row, LSN(1), 0),
+    }[kind]
+    with open(os.devnull, "w", encoding="utf-8") as file:
+        handler = JSONLinesHandler(file)
+        tracemalloc.start()
+        try:
+            handler(event)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 3.1 * size
 
 
 def test_json_names_that_need_escapes() -> None:

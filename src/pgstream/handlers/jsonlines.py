@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from ..lsn import LSN
 from ..messages import (
@@ -53,15 +53,11 @@ class JSONLinesHandler:
             case JSONLines():
                 self._stream.write(event.decode())
             case Insert():
-                members, _ = encode_row(event.new, self._keys)
-                new = ",".join(members)
-                self._write("insert", event.relation, event, f',"new":{{{new}}}')
+                self._write("insert", event.relation, event, self._row("new", event.new))
             case Update():
                 self._write("update", event.relation, event, self._update(event))
             case Delete():
-                members, _ = encode_row(event.old, self._keys)
-                old = ",".join(members)
-                self._write("delete", event.relation, event, f',"old":{{{old}}}')
+                self._write("delete", event.relation, event, self._row("old", event.old))
             case Truncate():
                 flags = (
                     f',"cascade":{encode_bool(event.cascade)}'
@@ -82,10 +78,9 @@ class JSONLinesHandler:
                     f',"gid":{encode_str(event.gid)}}}\n'
                 )
             case SnapshotRow():
-                members, _ = encode_row(event.new, self._keys)
                 self._stream.write(
                     f'{{"op":"snapshot"{self._table(event.relation)},"lsn":"{event.lsn!s}"'
-                    f',"ordinal":{event.ordinal},"new":{{{",".join(members)}}}}}\n'
+                    f',"ordinal":{event.ordinal}{self._row("new", event.new)}}}\n'
                 )
             case RollbackPrepared():
                 self._stream.write(
@@ -100,12 +95,17 @@ class JSONLinesHandler:
         """Flush the stream."""
         self._stream.flush()
 
+    def _row(self, name: str, row: Any) -> str:
+        """Return the member of this name that is a row. Nothing else of the row is kept while
+        the line is made of it: a copy of a large value is a large one."""
+        return f',"{name}":{{{",".join(encode_row(row, self._keys)[0])}}}'
+
     def _update(self, event: Update) -> str:
         members, unchanged = encode_row(event.new, self._keys)
         text = f',"new":{{{",".join(members)}}}'
+        del members
         if event.old is not None:
-            members, _ = encode_row(event.old, self._keys)
-            text = f',"old":{{{",".join(members)}}}' + text
+            text = self._row("old", event.old) + text
         if unchanged:
             text += f',"unchanged":[{",".join(unchanged)}]'
         return text
