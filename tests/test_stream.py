@@ -679,3 +679,37 @@ def test_float4_is_what_postgresql_prints(shop: Database) -> None:
                     yield f"{event.new['id']} {event.new['v']!r}"
 
     assert list(values(binary=True)) == list(values())
+
+
+@pytest.mark.parametrize("options", [{}, {"changes": "json"}, {"streaming": "on"}])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_large_transaction_that_was_rolled_back(
+    any_database: Database, options: dict[str, Any], prepared: bool
+) -> None:
+    """PostgreSQL 18 sends StreamAbort for its subtransactions, also where nothing is streamed."""
+    database = any_database
+    database.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    database.execute(f"ALTER DATABASE {database.name} SET logical_decoding_work_mem = '64kB'")
+    open_stream(database).close()
+    with database.connect() as connection:
+        connection.execute("BEGIN")
+        for one in range(3):
+            connection.execute("SAVEPOINT inner_one")
+            connection.execute("INSERT INTO users VALUES (%s, 'inner')", [one])
+            connection.execute("RELEASE inner_one")
+        connection.execute(
+            "INSERT INTO users SELECT g, repeat('x', 200) FROM generate_series(10, 2000) g"
+        )
+        if prepared:
+            connection.execute(f"PREPARE TRANSACTION '{database.name}'")
+            connection.execute(f"ROLLBACK PREPARED '{database.name}'")
+        else:
+            connection.execute("ROLLBACK")
+    insert(database, 5000)
+    with open_stream(database, until="now", **options) as stream:
+        events = [event for event in stream if isinstance(event, (Insert, pgstream.JSONLines))]
+    if "changes" in options:
+        assert b"".join(map(bytes, events)).count(b"5000") == 1
+    else:
+        assert ids(events) == [5000]

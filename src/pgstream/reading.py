@@ -20,6 +20,7 @@ from .messages import (
     Payload,
     Relation,
     RollbackPrepared,
+    StreamAbort,
 )
 from .positions import BOUNDARIES, NOTED, Positions
 from .types import Catalog, Loader, TypeInfo
@@ -189,6 +190,10 @@ class Reading:
             elif isinstance(message, Relation):
                 if self._is_unexplained(message):
                     break
+            elif isinstance(message, StreamAbort):
+                # Without having streamed anything, PostgreSQL 18 says so of the subtransactions
+                # of a large transaction that it finds aborted before it has sent any of it.
+                continue
             else:
                 if run:  # what came before it is handled first
                     yield run
