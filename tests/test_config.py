@@ -14,7 +14,6 @@ from pgstream.config import (
     check_publication,
     load_dotenv,
     parse_table,
-    redact,
     split_names,
     unquote,
 )
@@ -89,16 +88,6 @@ def test_a_dsn_that_is_refused_is_not_shown(dsn: str) -> None:
         assert "s3same" not in f"{error} {error.args}"
         error = error.__cause__ if error.__cause__ or error.__suppress_context__ else None
     assert caught.value.hint
-
-
-def test_redact_knows_every_form_of_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGPASSWORD", "from the environment")
-    dsn = "postgresql://me:p%40ss%2fword@db/shop?sslpassword=keykey"
-    text = "p@ss/word p%40ss%2Fword p%40ss%2fword keykey from the environment, and no more"
-    assert redact(dsn, text) == "*** *** *** *** ***, and no more"
-    assert redact("not a dsn", "I said: not a dsn") == "I said: ***"
-    monkeypatch.delenv("PGPASSWORD")
-    assert redact("host=db", "nothing to hide") == "nothing to hide"
 
 
 @pytest.mark.parametrize(

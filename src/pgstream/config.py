@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
-from urllib.parse import quote
 
 import dotenv
 import psycopg
@@ -20,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from .errors import ConfigError
 from .lsn import LSN
 from .messages import Payload
+from .redaction import redact
 from .rows import RowFactory, dict_row
 from .types import Numeric
 
@@ -35,11 +35,9 @@ Table: TypeAlias = tuple[str, str]
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
 _NAME_LIMIT: Final = 63
 _MOST_JOBS: Final = 64
-_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
 _PORT: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
 _PART: Final = r'"(?:[^"]|"")+"|[^".,\s]+'
 _TABLE: Final = re.compile(rf"(?:({_PART})\.)?({_PART})")
-_URL_PASSWORD: Final = re.compile(r"://[^:@/]*:([^@]*)@")
 _SECONDS: Final = (int, float)
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "dsn": (str,),
@@ -183,25 +181,9 @@ class Config:
                 raise ConfigError(f"{name} is {value!r}", "give a function")
 
     def redact(self, text: str) -> str:
-        """Return ``text`` with the password, wherever it occurs, replaced by ``***``."""
-        return redact(self.dsn, text)
-
-
-def redact(dsn: str, text: str) -> str:
-    """Return ``text`` with the passwords of ``dsn`` and of the environment as ``***``."""
-    secrets = {os.environ.get("PGPASSWORD", "")}
-    try:
-        parameters = conninfo_to_dict(dsn)
-    except psycopg.Error:
-        # Nobody could connect with it. What it holds is unknown: all of it may be secret.
-        secrets.add(dsn)
-    else:
-        secrets.update(str(parameters.get(key) or "") for key in _SECRETS)
-    secrets |= {quote(secret, safe="") for secret in secrets}
-    secrets.update(_URL_PASSWORD.findall(dsn))
-    for secret in sorted(secrets - {""}, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+        """Return ``text`` with the passwords replaced by ``***``: see :mod:`pgstream.redaction`."""
+        tables = [name for table in self.table_names for name in table]
+        return redact(self.dsn, text, (self.slot, *self.publications, *tables))
 
 
 def check_slot(name: str) -> None:

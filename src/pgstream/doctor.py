@@ -481,4 +481,4 @@ def _size(count: int | None) -> str:
 def _reason(config: Config, error: psycopg.Error) -> str:
     """Return what the server or libpq said, on one line and without the password."""
     message = error.diag.message_primary or str(error)
-    return config.redact(" ".join(message.split()))
+    return " ".join(config.redact(message).split())

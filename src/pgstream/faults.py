@@ -70,12 +70,13 @@ _TURNED_AWAY: Final = (
 
 def turned_away(error: psycopg.Error, config: Config) -> ServerError:
     """The error for a connection that could not be made."""
-    text = " ".join(config.redact(str(error)).split())
+    said = " ".join(str(error).split())
+    text = config.redact(said)
     kind: type[ServerError] = ConnectionFailed
     hint = "check the URL"
     transient = True  # what is not recognised: the same URL has worked before
     for phrase, its_kind, its_hint, its_transience in _TURNED_AWAY:
-        if phrase in text:
+        if phrase in said:  # the password may be a word of it
             kind, hint, transient = its_kind, its_hint, its_transience
             break
     user = getattr(getattr(error, "pgconn", None), "user", None)
@@ -94,7 +95,8 @@ def passing(error: ServerError) -> ServerError:
 
 def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) -> ServerError:
     """The error for what the server answered to a command, or ended the stream with."""
-    text = config.redact(error.diag.message_primary or str(error).strip())
+    said = error.diag.message_primary or str(error).strip()
+    text = config.redact(said)
     if error.diag.message_detail:
         text += f" ({config.redact(error.diag.message_detail)})"
     state = error.sqlstate or ""
@@ -102,7 +104,7 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         return NoBinaryForm(text, error.diag.message_hint or "")
     if state == "42704" and streaming:
         return PublicationNotFound(text, PUBLICATION_HINT)
-    if state == "42704" and config.slot in text:  # other things may be missing, too
+    if state == "42704" and config.slot in said:  # other things may be missing, too
         return SlotNotFound(text, f"pgstream slot create --slot {config.slot}")
     if state == "42501":
         return ReplicationNotAllowed(text, "ask the owner of the database for this right")
@@ -110,7 +112,7 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         return ServerError(
             text, "drop a slot (pgstream slot list), or raise max_replication_slots and restart"
         )
-    if state == "58P01" or (state == "55000" and config.slot in text):
+    if state == "58P01" or (state == "55000" and config.slot in said):
         # Its WAL has gone, or the server has invalidated it.
         return SlotLost(text, "pgstream doctor says how the slot stands")
     if state.startswith(("57P", "08")) or not state:

@@ -14,6 +14,7 @@ import psycopg
 
 from .. import __version__, config, decoder
 from ..errors import ConfigError, PgstreamError
+from ..redaction import redact
 from . import admin, streams
 from .options import Session, debug_option
 from .output import silence
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _report(str(error), session)
         status = 2 if isinstance(error, ConfigError) else 1
     except psycopg.Error as error:
-        _report(config.redact(session.dsn, str(error).strip()), session)
+        _report(redact(session.dsn, str(error).strip()), session)
         status = 1
     except SystemExit as end:
         if end.code != 1:

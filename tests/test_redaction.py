@@ -1,0 +1,90 @@
+"""Passwords out of texts: none gets out, and no mask tells what it hides."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import pgstream
+from pgstream import ConnectionFailed
+from pgstream.config import Config
+from pgstream.redaction import redact
+from servers import Database
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGPASSWORD", "PGSERVICE", "PGHOST", "PGUSER", "PGDATABASE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_form_of_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "from the environment")
+    dsn = "postgresql://me:p%40ss%2fword@db/shop?sslpassword=keykey"
+    text = "p@ss/word p%40ss%2Fword p%40ss%2fword keykey from the environment, and no more"
+    assert redact(dsn, text) == "*** *** *** *** ***, and no more"
+    assert redact(dsn, "from  the\n environment") == "***"  # put on other lines
+    assert redact("not a dsn", "I said: not a dsn") == "I said: ***"
+    assert redact("password='it\\'s a secret'", "'it\\'s a secret': it's a secret") == "'***': ***"
+    monkeypatch.delenv("PGPASSWORD")
+    assert redact("host=db", "nothing to hide") == "nothing to hide"
+
+
+PASSWORDS = [
+    *("a", "5", "'", "*", " ", "@", "ab", "me", "db", "shop", "5433", "user", "password"),
+    *("s3same", "!abc", "longer than a word", "shop-5433", "me@db:5433/shop", "p%41", "ü"),
+]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_where_a_password_stands_as_one_it_is_masked_whatever_it_is(password: str) -> None:
+    url = f"postgresql://me:{quote(password, safe='')}@db:5433/shop"
+    keywords = make_conninfo("", host="db", port=5433, user="me", dbname="shop", password=password)
+    for dsn in (url, keywords):
+        shown = redact(dsn, f"it is {url} or {keywords}")
+        assert "postgresql://me:***@db:5433/shop" in shown
+        assert "password=***" in shown or "password='***'" in shown
+        assert "host=db" in shown
+    assert redact(url, f"PGPASSWORD={password}") == "PGPASSWORD=***"
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_text_that_does_not_hold_the_password_stays_as_it_is(password: str) -> None:
+    """What a reader knows by heart tells him what a mask in it hides."""
+    dsn = make_conninfo("", host="db", port=5433, user="me", dbname="shop", password=password)
+    text = (
+        'connection to server at "db" (127.0.0.1), port 5433 failed: FATAL: password'
+        ' authentication failed for user "me", no database "shop": a user without one is all'
+    )
+    assert redact(dsn, text) == text
+
+
+@pytest.mark.parametrize(
+    ("password", "text", "expected"),
+    [
+        ("longer one", "xlonger oney", "x***y"),
+        ("s3same", "(s3same) s3same's s3sames", "(***) ***'s s3sames"),
+        ("!abc", "x!abc", "x***"),
+        ("ab", 'ab "ab" abc', 'ab "***" abc'),
+        ("shop", "shop shop-2 workshop", "shop shop-2 workshop"),
+        ("shop-2024", "shop-2024 of shop", "*** of shop"),
+        ("pgstream_slot", 'slot "pgstream_slot"', 'slot "pgstream_slot"'),
+        ("Orders", 'table "Orders"', 'table "Orders"'),
+    ],
+)
+def test_a_password_by_itself(password: str, text: str, expected: str) -> None:
+    dsn = make_conninfo("", host="db", user="me", dbname="shop", password=password)
+    assert Config(dsn=dsn, tables=["Orders"]).redact(text) == expected
+
+
+@pytest.mark.parametrize("password", ["a", "password", "postgres"])
+def test_a_wrong_password_is_told_as_such(database: Database, password: str) -> None:
+    """The advice is that of the server's own words, also where the password is one of them."""
+    dsn = psycopg.conninfo.make_conninfo(database.tcp_dsn, password=password)
+    with pytest.raises(ConnectionFailed, match="check the user and the password") as caught:
+        pgstream.connect(dsn)
+    assert 'password authentication failed for user "postgres"' in caught.value.message
+    assert "***" not in caught.value.message
