@@ -13,9 +13,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import dotenv
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
+from .dsn import parse_dsn
 from .errors import ConfigError
 from .lsn import LSN
 from .messages import Payload
@@ -35,7 +35,6 @@ Table: TypeAlias = tuple[str, str]
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
 _NAME_LIMIT: Final = 63
 _MOST_JOBS: Final = 64
-_PORT: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
 _PART: Final = r'"(?:[^"]|"")+"|[^".,\s]+'
 _TABLE: Final = re.compile(rf"(?:({_PART})\.)?({_PART})")
 _SECONDS: Final = (int, float)
@@ -110,7 +109,7 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_types()
-        parameters = _parse_dsn(self.dsn)
+        parameters = parse_dsn(self.dsn)
         shown = {
             key: parameters[key] for key in ("host", "port", "dbname", "user") if key in parameters
         }
@@ -260,34 +259,6 @@ def load_dotenv(directory: Path | None = None) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read {file}: {reason}") from None
-
-
-def _parse_dsn(dsn: str) -> dict[str, Any]:
-    """Return the parameters of a DSN, without ``replication``. No error holds any part of it."""
-    hint = (
-        "write postgresql://user:password@host:port/dbname, with special characters in the "
-        "password percent-encoded, or 'host=… port=… dbname=… user=… password=…'"
-    )
-    if "\0" in dsn:
-        raise ConfigError("the DSN holds a NUL byte", hint)
-    scheme, separator, rest = dsn.partition("://")
-    if separator and "+" in scheme and scheme.startswith("postgres"):
-        raise ConfigError("the DSN names a driver", "write postgresql:// without '+driver'")
-    try:
-        parameters = conninfo_to_dict(dsn)
-    except psycopg.Error:
-        raise ConfigError("the DSN cannot be parsed", hint) from None
-    if scheme in ("postgres", "postgresql") and separator:
-        # libpq would take a part of such a password for a host or a database, and show it.
-        authority, _, path = rest.partition("?")[0].partition("/")
-        if authority.count("@") > 1 or "@" in path:
-            raise ConfigError("the DSN has an '@' or '/' where there can be none", hint)
-    if "://" in str(parameters.get("dbname", "")):
-        raise ConfigError("the DSN has a URL where the name of the database stands", hint)
-    if not _PORT.fullmatch(str(parameters.get("port", ""))):
-        raise ConfigError("the port in the DSN is not a number", hint)
-    parameters.pop("replication", None)
-    return parameters
 
 
 def _check_identifier(what: str, name: str) -> None:
