@@ -249,6 +249,28 @@ def test_dotenv_fills_in_what_the_environment_leaves_out(
     load_dotenv(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('PGSTREAM_TEST_A=1\n\n\nDATABASE_URL="postgres://me:sesame@db\nSLOT_NAME=x\n', 4),
+        ("PGSTREAM_TEST_A=1\r\nDATABASE_URL: sesame\r\n", 2),
+        ("# a comment\nSLOT_NAME='x' sesame\n", 2),
+        ("\ufeff=sesame", 1),
+    ],
+)
+def test_a_dotenv_with_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int
+) -> None:
+    """All of it is refused: without its name, say, another slot would be read."""
+    monkeypatch.delenv("PGSTREAM_TEST_A", raising=False)
+    (tmp_path / ".env").write_text(text, encoding="utf-8", newline="")
+    with pytest.raises(ConfigError) as caught:
+        load_dotenv(tmp_path)
+    assert caught.value.message == f"{tmp_path}/.env, line {line}: this is not NAME=value"
+    assert "sesame" not in str(caught.value)
+    assert "PGSTREAM_TEST_A" not in os.environ
+
+
 def test_tcp_keepalives_are_set_where_the_dsn_leaves_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGSERVICE", "PGCONNECT_TIMEOUT", "PGOPTIONS"):
         monkeypatch.delenv(name, raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import dotenv
+from dotenv.parser import parse_stream
 from psycopg.conninfo import make_conninfo
 
 from .dsn import parse_dsn
@@ -250,12 +252,22 @@ def load_dotenv(directory: Path | None = None) -> None:
         directory: Where ``.env`` is looked for; the current directory by default.
 
     Raises:
-        ConfigError: if there is a ``.env`` that cannot be read.
+        ConfigError: if there is a ``.env`` that cannot be read, with the line that is at fault.
     """
     file = (directory or Path()) / ".env"
     try:
-        if file.is_file():
-            dotenv.load_dotenv(file, override=False)
+        if not file.is_file():
+            return
+        text = file.read_text(encoding="utf-8")
+        for binding in parse_stream(io.StringIO(text)):
+            if binding.error:  # a quote that is not closed takes the lines after it along
+                blank = re.match(r"\s*", binding.original.string)
+                line = binding.original.line + (blank[0].count("\n") if blank else 0)
+                raise ConfigError(
+                    f"{file}, line {line}: this is not NAME=value",
+                    "close the quotes around the value, and begin comments with #",
+                )
+        dotenv.load_dotenv(stream=io.StringIO(text), override=False)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read {file}: {reason}") from None
