@@ -752,6 +752,20 @@ def test_a_slot_in_use(shop: CommandLine, database: Database) -> None:
         assert process.ended()[0] == 0
 
 
+def test_names_of_the_server_do_not_reach_the_terminal_as_they_are(
+    cli: CommandLine, database: Database
+) -> None:
+    name = "a\x1b[31m\u202eb"
+    database.execute(f'CREATE TABLE "{name}" (id int); CREATE PUBLICATION "{name}" FOR ALL TABLES')
+    options = ("--dsn", database.dsn, "--publication", name)
+    found = cli("doctor", *options, status=1).stdout
+    assert found.count("a\\u001b[31m\\u202eb") > 2
+    database.execute(f'DROP PUBLICATION "{name}"')
+    said = cli("run", *options, status=1).stderr
+    for text in (found, said):
+        assert all(character == "\n" or character.isprintable() for character in text)
+
+
 def test_a_publication_that_is_missing(cli: CommandLine, database: Database) -> None:
     done = cli("run", "--dsn", database.dsn, "--publication", 'a"b', status=1)
     assert_clear(done, 'CREATE PUBLICATION "a""b" FOR ALL TABLES;')

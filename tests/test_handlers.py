@@ -394,6 +394,36 @@ def test_nothing_in_the_database_reaches_the_terminal_as_a_control_character(con
     assert control not in text.replace("\n", "")
 
 
+@pytest.mark.parametrize(
+    "character",
+    [
+        *("\x80", "\x85", "\x9d", "\xad", "\u061c", "\u180e", "\u200b", "\u200e", "\u200f"),
+        *("\u2028", "\u2029", *"\u202a\u202b\u202c\u202d\u202e", *"\u2066\u2067\u2068\u2069"),
+        *("\u2060", "\ufeff", "\ufff9", "\U0001d173", "\U000e0001", "\U000e0041"),
+    ],
+    ids=lambda character: f"U+{ord(character):04X}",
+)
+def test_what_turns_the_text_or_is_not_seen_is_shown_as_an_escape(character: str) -> None:
+    text = console(
+        Insert(
+            replace(USERS, table=f"a{character}b"),
+            {f"c{character}": f"d{character}", "json": JSONText(f'["e{character}"]')},
+            **PLACE,
+        ),
+        replace(MESSAGE, prefix=character, content=character.encode()),
+    )
+    escape = json.dumps(character)[1:-1]
+    assert text.count(escape) == 6
+    assert all(one == "\n" or one.isprintable() for one in text)
+    row = json.loads(text.partition("data=")[2].partition("\n[")[0])
+    assert row == {f"c{character}": f"d{character}", "json": [f"e{character}"]}
+
+
+def test_what_scripts_are_written_with_is_shown() -> None:
+    name = "می\u200cروم 👩\u200d👧 \u0600"
+    assert f'"name": "{name}"' in console(replace(INSERT, new={"name": name}))
+
+
 # Both
 
 

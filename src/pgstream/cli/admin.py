@@ -16,6 +16,7 @@ from ..creation import create_slot, starting_point
 from ..doctor import examine
 from ..errors import SlotNotFound
 from ..steps import drive
+from ..visible import visible
 from .options import debug_option, dsn_option, publication_option, slot_option
 from .streams import say
 
@@ -35,9 +36,9 @@ def doctor(dsn: str, slot: str, publication: list[str]) -> int:
     status = 0
     for finding in examine(Config(dsn=dsn, slot=slot, publication=publication)):
         label = click.style(f"{finding.level:8}", fg=_COLOURS[finding.level], bold=True)
-        click.echo(f"{label} {finding.text}")
+        click.echo(f"{label} {visible(finding.text)}")
         if finding.fix:
-            click.echo(f"{'':8}   fix: {finding.fix}")
+            click.echo(f"{'':8}   fix: {visible(finding.fix)}")
         if finding.level == "problem":
             status = 1
     return status
@@ -87,7 +88,7 @@ def list_slots(dsn: str) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for line in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        click.echo(visible("  ".join(cells).rstrip()))
     return 0
 
 

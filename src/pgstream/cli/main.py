@@ -15,6 +15,7 @@ import psycopg
 from .. import __version__, config, decoder
 from ..errors import ConfigError, PgstreamError
 from ..redaction import redact
+from ..visible import visible
 from . import admin, streams
 from .options import Session, debug_option
 from .output import silence
@@ -124,4 +125,4 @@ def _warn_of_unknown_settings() -> None:
 def _report(message: str, session: Session) -> None:
     if session.debug:
         traceback.print_exc()
-    click.echo(f"pgstream: {message}", err=True)
+    click.echo(f"pgstream: {visible(message)}", err=True)

@@ -19,6 +19,7 @@ from ..errors import CaptureError, ServerError
 from ..lsn import LSN
 from ..messages import Event, Payload
 from ..types import JSONText
+from ..visible import visible
 from .options import debug_option, format_option, stream_options, values_option
 from .output import Format, Output, OutputClosed, silence, wants_colour
 from .progress import ProgressReport
@@ -191,7 +192,7 @@ def demo(seconds: float, events: int | None, output_format: Format) -> int:
 
 def say(text: str) -> None:
     """Say something to the person at the terminal."""
-    click.echo(f"pgstream: {text}", err=True)
+    click.echo(f"pgstream: {visible(text)}", err=True)
 
 
 def _is_same(file: str, other: str) -> bool:

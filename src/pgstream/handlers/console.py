@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, TextIO
 
 import click
@@ -20,6 +19,7 @@ from ..messages import (
     Truncate,
     Update,
 )
+from ..visible import visible
 from .encoding import KeyCache, encode_content, encode_row, encode_str
 
 _COLOURS: Final = {
@@ -33,9 +33,6 @@ _COLOURS: Final = {
     "SNAPSHOT": "green",
 }
 
-# JSON leaves these as they are, and terminals may act on them.
-_CONTROL: Final = re.compile("[\x7f-\x9f]")
-
 
 class ConsoleHandler:
     """Writes each change for people to read.
@@ -44,7 +41,8 @@ class ConsoleHandler:
     and ``data=`` with the row as indented JSON, its columns in the table's order.
     Columns that the server did not send, since they did not change, are named in
     ``unchanged=``. Begin, Commit and Origin write nothing. Nothing that stands in
-    the database can reach the terminal as a control character.
+    the database can reach the terminal as a control character, or turn the direction
+    of the text: such characters are shown as escapes.
 
     Rows must be mappings from column name to value, as they are by default.
 
@@ -63,7 +61,7 @@ class ConsoleHandler:
         """Write the text of ``event``."""
         match event:
             case JSONLines():
-                self._stream.write(_shown(event.decode()))
+                self._stream.write(visible(event.decode()))
             case Insert():
                 self._write("INSERT", _place(event.relation, event), data=event.new)
             case Update():
@@ -80,7 +78,7 @@ class ConsoleHandler:
                 if not event.transactional:
                     place += " transactional=false"
                 self._write("MESSAGE", place)
-                self._stream.write(f"content={_shown(encode_content(event))}\n")
+                self._stream.write(f"content={visible(encode_content(event))}\n")
             case CommitPrepared():
                 self._write("COMMIT PREPARED", f"lsn={event.commit_lsn!s}{_gid(event.gid)}")
             case SnapshotRow():
@@ -97,19 +95,19 @@ class ConsoleHandler:
         label = f"[{kind}]"
         if self._colour:
             label = click.style(label, fg=_COLOURS[kind], bold=True)
-        lines = [f"{label} {_shown(place)}\n"]
+        lines = [f"{label} {visible(place)}\n"]
         if old is not None:
             lines.append(f"old={self._row(old)[0]}\n")
         if data is not None:
             text, unchanged = self._row(data)
             lines.append(f"data={text}\n")
             if unchanged:
-                lines.append(f"unchanged=[{_shown(', '.join(unchanged))}]\n")
+                lines.append(f"unchanged=[{visible(', '.join(unchanged))}]\n")
         self._stream.write("".join(lines))
 
     def _row(self, row: Any) -> tuple[str, list[str]]:
         members, unchanged = encode_row(row, self._keys)
-        lines = [f"  {_shown(member)}" for member in members]
+        lines = [f"  {visible(member)}" for member in members]
         return ("{\n" + ",\n".join(lines) + "\n}" if lines else "{}"), unchanged
 
 
@@ -128,7 +126,3 @@ def _name(name: str) -> str:
 
 def _gid(gid: str | None) -> str:
     return "" if gid is None else f" gid={encode_str(gid)}"
-
-
-def _shown(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
