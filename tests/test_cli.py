@@ -248,6 +248,28 @@ def test_what_cannot_be_written_is_not_acknowledged(shop: CommandLine, database:
     assert len(lines_of(shop("run", "--until-now", "--format", "json").stdout)) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_no_command_takes_a_full_disk_for_done(shop: CommandLine, database: Database) -> None:
+    database.execute("INSERT INTO items VALUES (1)")
+    shop("record", "capture", "--until-now")
+    commands = [
+        *(["--version"], ["--help"], ["run", "--help"], ["slot", "--help"], ["slot", "list"]),
+        *(["doctor"], ["replay", "capture"], ["replay", "capture", "--format", "json"]),
+        *(["run", "--until-now"], ["run", "--until-now", "--format", "json"]),
+    ]
+    with Path("/dev/full").open("wb") as full:
+        for command in commands:
+            done = shop(*command, status=1, stdout=full.fileno(), PYTHONUNBUFFERED="")
+            said = "pgstream: cannot write to standard output: No space left on device\n"
+            assert done.stderr == said, command
+        done = shop("record", "-", "--until-now", status=1, stdout=full.fileno())
+        assert done.stderr.endswith(
+            "cannot write the capture standard output: No space left on device\n"
+        )
+        assert done.stderr.count("\n") == 1
+    assert len(lines_of(shop("run", "--until-now", "--format", "json").stdout)) == 1
+
+
 @pytest.mark.parametrize("output_format", ["json", "text"])
 @pytest.mark.parametrize("where", ["file", "standard output"])
 def test_a_disk_that_fills_up_is_the_reason_that_is_shown(

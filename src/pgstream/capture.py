@@ -207,7 +207,7 @@ def _open(path: Path, flags: int, mode: str, standard: IO[str]) -> tuple[str, IO
     name = os.fspath(path)
     try:
         if name == "-":
-            name = standard.name
+            name = "standard output" if standard is sys.stdout else "standard input"
             return name, os.fdopen(os.dup(standard.fileno()), mode)
         return name, os.fdopen(os.open(name, flags, 0o666), mode)
     except (OSError, ValueError) as error:

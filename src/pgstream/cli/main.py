@@ -101,7 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         silence(1)  # called so, click ends with 1 for one thing: the reader has seen enough
         status = 0
     except OSError as error:
-        _report(str(error), session)
+        # What names no file comes of writing to standard output, by click's --help as well.
+        text = f"cannot write to standard output: {error.strerror}"
+        _report(text if error.filename is None else str(error), session)
+        silence(1)  # or what is still buffered would fail again at the end
         status = 1
     sys.exit(status)
 
