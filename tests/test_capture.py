@@ -90,6 +90,19 @@ def test_a_length_that_cannot_be_is_refused(path: Path, length: int) -> None:
     assert message == f"{path}: byte 6: a message cannot be {length} bytes long"
 
 
+def test_what_to_do_about_a_damaged_capture(path: Path) -> None:
+    path.write_bytes(WHOLE[:100])
+    with pytest.raises(CaptureError) as caught:
+        list(read_capture(path))
+    offset = 23 + 5
+    assert f"head -c {offset} '{path}' > whole.capture" in caught.value.hint
+    path.write_bytes(WHOLE[:offset])
+    assert list(read_capture(path)) == PAYLOADS[:2]
+    path.write_text("something else")
+    with pytest.raises(CaptureError, match="Hint: is this a capture"):
+        list(read_capture(path))
+
+
 def test_another_byte_than_d_is_refused(path: Path) -> None:
     path.write_bytes(b"d\x00\x00\x00\x05xD\x00\x00\x00\x05x")
     payloads, message = read_until_error(path)

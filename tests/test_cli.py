@@ -400,7 +400,12 @@ def test_a_torn_capture_is_shown_up_to_there(shop: CommandLine, database: Databa
     (shop.directory / "torn").write_bytes(content[: last_commit - 20])
     done = shop("replay", "torn", "--format", "json", status=1)
     assert lines_of(done.stdout) == whole
-    assert re.fullmatch(r"pgstream: torn: byte \d+: the file ends inside a message\n", done.stderr)
+    found = re.match(r"pgstream: torn: byte (\d+): the file ends inside a message\n", done.stderr)
+    assert found is not None
+    kept = f"head -c {found[1]} torn > whole.capture"
+    assert kept in done.stderr.splitlines()[1]
+    subprocess.run(kept, shell=True, check=True, cwd=shop.directory)
+    assert lines_of(shop("replay", "whole.capture", "--format", "json").stdout) == whole
 
 
 def test_a_capture_that_is_not_there(cli: CommandLine) -> None:
@@ -411,12 +416,18 @@ def test_a_capture_that_is_not_there(cli: CommandLine) -> None:
 def test_a_malformed_message_is_an_error_after_what_came_before(cli: CommandLine) -> None:
     begin = b"w" + bytes(24) + b"B" + bytes(20)
     unknown = b"w" + bytes(24) + b"?"
-    (cli.directory / "capture").write_bytes(
-        b"".join(b"d" + (len(p) + 4).to_bytes(4) + p for p in (begin, unknown))
-    )
-    done = cli("replay", "capture", status=1)
-    assert "byte 25" in done.stderr
-    assert "Traceback" not in done.stderr
+    content = b"".join(b"d" + (len(p) + 4).to_bytes(4) + p for p in (begin, unknown))
+    (cli.directory / "capture").write_bytes(content)
+    for output_format in ("text", "json"):
+        done = cli("replay", "capture", "--format", output_format, status=1)
+        assert_clear(
+            done,
+            f"pgstream: capture: byte {len(content) - len(unknown) - 5}: malformed message: ",
+            ", byte 25: ",  # in the message
+            f"head -c {len(content) - len(unknown) - 5} capture > whole.capture",
+        )
+    done = cli("replay", "-", input=content, status=1)
+    assert done.stderr.startswith("pgstream: standard input: malformed message: ")
     assert "Traceback" in cli("replay", "capture", "--debug", status=1).stderr
     assert "Traceback" in cli("--debug", "replay", "capture", status=1).stderr
 

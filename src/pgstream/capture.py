@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import IO, Final, Self, TypeAlias
 
@@ -26,6 +27,8 @@ Path: TypeAlias = str | os.PathLike[str]
 
 _MAX_LENGTH: Final = 2**30
 _CHUNK: Final = 2**20
+_STDIN: Final = "standard input"
+_STDOUT: Final = "standard output"
 
 
 class CaptureWriter:
@@ -112,22 +115,29 @@ def read_capture(path: Path) -> Iterator[bytes]:
             whole and well-formed, with its byte offset in the file. Everything before
             it has been yielded by then.
     """
+    with contextlib.closing(read_messages(path)) as messages:
+        for _, payload in messages:
+            yield payload
+
+
+def read_messages(path: Path) -> Generator[tuple[int, bytes], None, None]:
+    """As :func:`read_capture`, with where each message begins: its byte offset in the file."""
     name, file = _open(path, os.O_RDONLY, "rb", sys.stdin)
     offset = 0
     try:
         with file:
             while header := file.read(5):
                 if header[:1] != b"d":
-                    raise _damaged(name, offset, f"expected the byte 'd', found {header[:1]!r}")
+                    raise damaged(name, offset, f"expected the byte 'd', found {header[:1]!r}")
                 if len(header) < 5:
-                    raise _damaged(name, offset, "the file ends inside a message")
+                    raise damaged(name, offset, "the file ends inside a message")
                 length = int.from_bytes(header[1:])
                 if not 4 <= length <= _MAX_LENGTH:
-                    raise _damaged(name, offset, f"a message cannot be {length} bytes long")
+                    raise damaged(name, offset, f"a message cannot be {length} bytes long")
                 payload = _read(file, length - 4)
                 if len(payload) < length - 4:
-                    raise _damaged(name, offset, "the file ends inside a message")
-                yield payload
+                    raise damaged(name, offset, "the file ends inside a message")
+                yield offset, payload
                 offset += 1 + length
     except OSError as error:
         raise CaptureError(f"cannot read the capture {name}: {_reason(error)}") from error
@@ -207,7 +217,7 @@ def _open(path: Path, flags: int, mode: str, standard: IO[str]) -> tuple[str, IO
     name = os.fspath(path)
     try:
         if name == "-":
-            name = "standard output" if standard is sys.stdout else "standard input"
+            name = _STDOUT if standard is sys.stdout else _STDIN
             return name, os.fdopen(os.dup(standard.fileno()), mode)
         return name, os.fdopen(os.open(name, flags, 0o666), mode)
     except (OSError, ValueError) as error:
@@ -224,8 +234,22 @@ def _read(file: IO[bytes], size: int) -> bytes:
     return bytes(payload)
 
 
-def _damaged(name: str, offset: int, what: str) -> CaptureError:
-    return CaptureError(f"{name}: byte {offset}: {what}")
+def damaged(name: str, offset: int, what: str) -> CaptureError:
+    """The error for a capture that cannot be read on.
+
+    Args:
+        name: The file's.
+        offset: Where the message begins that is not as it should be.
+        what: What is wrong with it.
+    """
+    hint = "is this a capture, as pgstream record makes it?"
+    if offset:
+        file = "" if name == _STDIN else f" {shlex.quote(name)}"
+        hint = (
+            f"all before it is whole, and was read: head -c {offset}{file} > whole.capture keeps"
+            " that; record the rest anew, if the slot still has it"
+        )
+    return CaptureError(f"{name}: byte {offset}: {what}", hint)
 
 
 def _reason(error: Exception) -> str:

@@ -12,10 +12,18 @@ import click
 import psycopg
 
 from .. import connect, read_payloads
-from ..capture import CaptureWriter, read_capture, read_catalog, write_catalog
+from ..capture import (
+    CaptureWriter,
+    damaged,
+    read_capture,
+    read_catalog,
+    read_messages,
+    write_catalog,
+)
 from ..config import Changes, Config, Values, parse_table
+from ..decoder import Decoder
 from ..demo import run_demo
-from ..errors import CaptureError, ServerError
+from ..errors import CaptureError, ProtocolError, ServerError
 from ..lsn import LSN
 from ..messages import Event, Payload
 from ..types import JSONText
@@ -152,6 +160,8 @@ def replay(file: str, output_format: Format, values: Values, output: str | None)
             shown.flush()
         except OutputClosed:
             return 0
+        except ProtocolError as error:
+            raise _located(file, error) from error
     return signals.status
 
 
@@ -193,6 +203,23 @@ def demo(seconds: float, events: int | None, output_format: Format) -> int:
 def say(text: str) -> None:
     """Say something to the person at the terminal."""
     click.echo(f"pgstream: {visible(text)}", err=True)
+
+
+def _located(file: str, error: ProtocolError) -> CaptureError:
+    """The error for a malformed message, with where it stands in the capture.
+
+    Messages are read ahead, so it is looked for by reading them again.
+    """
+    decoder = Decoder()
+    if os.path.isfile(file):  # what came through a pipe is gone
+        for offset, payload in read_messages(file):
+            try:
+                decoder.decode(payload)
+            except ProtocolError as found:
+                if (found.kind, found.offset, found.lsn) == (error.kind, error.offset, error.lsn):
+                    return damaged(file, offset, f"malformed message: {error}")
+    name = "standard input" if file == "-" else file
+    return CaptureError(f"{name}: malformed message: {error}")
 
 
 def _is_same(file: str, other: str) -> bool:
