@@ -63,6 +63,31 @@ def test_an_empty_file_is_an_empty_capture(path: Path) -> None:
     assert list(read_capture(path)) == [b"x"]
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_before_anything_was_written_leaves_nothing(
+    path: Path, error: type[BaseException]
+) -> None:
+    def record(*payloads: bytes) -> None:
+        with CaptureWriter(path) as writer:
+            for payload in payloads:
+                writer.write(payload)
+            raise error
+
+    with pytest.raises(error):
+        record()
+    assert not path.exists()
+    with pytest.raises(error):
+        record(b"x")
+    assert list(read_capture(path)) == [b"x"]
+
+
+def test_an_empty_file_that_was_there_stays(path: Path) -> None:
+    path.touch()
+    with pytest.raises(ValueError, match="x"), CaptureWriter(path):
+        raise ValueError("x")
+    assert path.exists()
+
+
 def test_what_is_there_is_not_overwritten(path: Path) -> None:
     path.write_bytes(WHOLE)
     with pytest.raises(CaptureError, match="is not empty"):

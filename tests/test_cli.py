@@ -372,6 +372,13 @@ def test_record_does_not_write_over_a_file(shop: CommandLine, database: Database
     assert (shop.directory / "capture").read_bytes() == b"precious"
 
 
+def test_record_without_a_server_leaves_no_file(cli: CommandLine) -> None:
+    before = list(cli.directory.iterdir())
+    done = cli("record", "capture", "--dsn", f"host={cli.directory}", status=1)
+    assert_clear(done, "cannot connect")
+    assert list(cli.directory.iterdir()) == before
+
+
 def test_both_decoders_replay_the_same(shop: CommandLine, database: Database) -> None:
     if importlib.util.find_spec("pgstream._decode") is None:
         not_available("the compiled decoder is not here")

@@ -32,7 +32,8 @@ _STDOUT: Final = "standard output"
 
 
 class CaptureWriter:
-    """Writes payloads to a capture file.
+    """Writes payloads to a capture file; a context manager that closes it. One that ends with an
+    error before anything was written leaves no new file behind.
 
     Args:
         path: A file that does not exist yet, or is empty; or a pipe or device. ``"-"``
@@ -43,6 +44,9 @@ class CaptureWriter:
     """
 
     def __init__(self, path: Path) -> None:
+        self._made: Path | None = None  # the file, where it was not there before
+        if os.fspath(path) != "-" and not os.path.lexists(path):
+            self._made = path
         self._name, self._file = _open(path, os.O_WRONLY | os.O_CREAT, "wb", sys.stdout)
         status = os.fstat(self._file.fileno())
         self._durable = stat.S_ISREG(status.st_mode)
@@ -100,6 +104,10 @@ class CaptureWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+        if error is not None and self._made is not None:
+            with contextlib.suppress(OSError):
+                if os.path.getsize(self._made) == 0:
+                    os.unlink(self._made)
 
 
 def read_capture(path: Path) -> Iterator[bytes]:
