@@ -772,7 +772,7 @@ def test_no_right_to_replicate(cli: CommandLine, database: Database) -> None:
     try:
         for command in (["run"], ["slot", "create"]):
             done = cli(*command, "--dsn", dsn, status=1)
-            assert_clear(done, f"ALTER ROLE {role} REPLICATION;")
+            assert_clear(done, f'ALTER ROLE "{role}" REPLICATION;')
         done = cli("doctor", "--dsn", dsn, status=1)
         assert f'fix: ALTER ROLE "{role}" REPLICATION;' in done.stdout
     finally:

@@ -244,6 +244,7 @@ def test_a_slot_with_another_plugin(database: Database) -> None:
         not_available("the server has no other plugin")
     finding = one(findings(database), "has another output plugin than pgoutput: test_decoding")
     assert finding.level == "problem"
+    assert finding.fix.startswith(f"pgstream slot create {database.name}_2  # ")
 
 
 def test_a_physical_slot(database: Database) -> None:
@@ -251,6 +252,7 @@ def test_a_physical_slot(database: Database) -> None:
     try:
         finding = one(findings(database), "none, it is a physical slot")
         assert finding.level == "problem"
+        assert finding.fix.startswith(f"pgstream slot create {database.name}_2  # ")
     finally:
         database.execute(f"SELECT pg_drop_replication_slot('{database.name}')")
 
@@ -259,6 +261,7 @@ def test_a_slot_of_another_database(healthy: Database) -> None:
     dsn = make_conninfo(healthy.dsn, dbname="postgres")
     finding = one(findings(healthy, dsn=dsn), "belongs to the database")
     assert finding.level == "problem"
+    assert finding.fix.startswith(f"pgstream slot create {healthy.name}_2  # ")
     assert f"belongs to the database {healthy.name}, not to postgres" in finding.text
 
 

@@ -86,9 +86,25 @@ def test_wrong_database(published: Database) -> None:
 def test_no_replication_right(published: Database) -> None:
     with role(published, "NOREPLICATION") as name:
         dsn = psycopg.conninfo.make_conninfo(published.dsn, user=name, password=SECRET)
-        with pytest.raises(ReplicationNotAllowed, match=f"ALTER ROLE {name} REPLICATION") as caught:
+        with pytest.raises(ReplicationNotAllowed, match=f'ROLE "{name}" REPLICATION') as caught:
             pgstream.connect(dsn)
     assert SECRET not in spelled_out(caught.value)
+
+
+def test_what_is_to_be_pasted_quotes_the_role(database: Database) -> None:
+    name = f'Reader of "{database.name}"'
+    quoted = '"' + name.replace('"', '""') + '"'
+    database.execute(f"CREATE ROLE {quoted} LOGIN")
+    try:
+        with pytest.raises(ReplicationNotAllowed) as caught:
+            pgstream.connect(psycopg.conninfo.make_conninfo(database.dsn, user=name))
+        database.execute(caught.value.hint.removeprefix("let a superuser run: "))
+        database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+        pgstream.connect(
+            psycopg.conninfo.make_conninfo(database.dsn, user=name), slot=slot(database)
+        ).close()
+    finally:
+        database.execute(f"DROP ROLE {quoted}")
 
 
 def test_a_role_with_the_right_reads(published: Database) -> None:

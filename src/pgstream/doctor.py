@@ -27,6 +27,7 @@ _DAY: Final = 86_400
 _STATEMENT_TIMEOUT: Final = "10s"
 _CONNECT_SECONDS: Final = 10
 _TABLES_NAMED: Final = 10
+_LONGEST_NAME: Final = 63
 
 
 @dataclass(frozen=True)
@@ -237,13 +238,18 @@ def _check_slot(server: _Server) -> Iterator[Finding]:
         return
     server.slot = slot = found[0]
     anew = f"pgstream slot drop {name} && pgstream slot create {name}"
+    another = f"{name[: _LONGEST_NAME - 2]}_2"
+    beside = f"pgstream slot create {another}  # and read from it: this one is another reader's"
     if slot["plugin"] != "pgoutput":
         plugin = slot["plugin"] or "none, it is a physical slot"
-        yield Finding("problem", f"slot {name} has another output plugin than pgoutput: {plugin}")
+        yield Finding(
+            "problem", f"slot {name} has another output plugin than pgoutput: {plugin}", beside
+        )
     elif slot["database"] != slot["here"]:
         yield Finding(
             "problem",
             f"slot {name} belongs to the database {slot['database']}, not to {slot['here']}",
+            beside,
         )
     elif slot["wal_status"] == "lost" or slot.get("invalidation_reason") or slot.get("conflicting"):
         reason = slot.get("invalidation_reason") or "its WAL was removed"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from .config import Config
 from .errors import (
@@ -48,13 +49,13 @@ _TURNED_AWAY: Final = (
     (
         "walsender",
         ReplicationNotAllowed,
-        "let a superuser run: ALTER ROLE {user} REPLICATION;",
+        "let a superuser run: ALTER ROLE {role} REPLICATION;",
         False,
     ),
     (
         "WAL sender",
         ReplicationNotAllowed,
-        "let a superuser run: ALTER ROLE {user} REPLICATION;",
+        "let a superuser run: ALTER ROLE {role} REPLICATION;",
         False,
     ),
     ("certificate", ConnectionFailed, "check sslmode, sslrootcert and sslcert in the URL", False),
@@ -80,9 +81,9 @@ def turned_away(error: psycopg.Error, config: Config) -> ServerError:
             kind, hint, transient = its_kind, its_hint, its_transience
             break
     user = getattr(getattr(error, "pgconn", None), "user", None)
-    name = user.decode() if isinstance(user, bytes) and user else "…"
+    role = sql.Identifier(user.decode()).as_string() if isinstance(user, bytes) and user else "…"
     where = config.safe_dsn or "the default server"
-    failure = kind(f"cannot connect to {where}: {text}", hint.format(user=name))
+    failure = kind(f"cannot connect to {where}: {text}", hint.format(role=role))
     failure.transient = transient
     return failure
 
