@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,24 @@ def test_the_file_of_another_slot_is_refused(shop: Database, file: Path) -> None
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"slot": 1', '{"position": "x"}', "\xff"])
 def test_a_file_that_is_something_else_is_refused(file: Path, content: str) -> None:
     file.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ConfigError, match="state file"):
+    with pytest.raises(ConfigError, match=f"{file} is not a state file of pgstream"):
         Anchor("db", "slot", file)
     assert file.read_bytes() == content.encode("latin-1")
+
+
+def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
+    file.mkdir()
+    with pytest.raises(ConfigError) as caught:
+        Anchor("db", "slot", file)
+    assert caught.value.message == f"cannot read the state file {file}: Is a directory"
+    assert "it holds what was acknowledged" in caught.value.hint
+    file.rmdir()
+    file.write_text("{}")
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        return  # root may read it in spite of that
+    with pytest.raises(ConfigError, match=f"cannot read the state file {file}: Permission denied"):
+        Anchor("db", "slot", file)
 
 
 def test_a_file_that_cannot_be_written_stops_the_confirmation(

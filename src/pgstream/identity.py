@@ -177,13 +177,17 @@ def _fork(timeline: int, system: System, ends: dict[int, LSN]) -> LSN | None:
 
 def _load(file: Path) -> Identity | None:
     try:
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the state file {file}: {error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the state file {file}: {error.strerror}",
+            "it holds what was acknowledged: let this user read and replace it, or name another"
+            " file to begin where the slot stands",
+        ) from None
     try:
-        fields = json.loads(text)
+        fields = json.loads(content)
         return Identity(
             system_identifier=str(fields["system_identifier"]),
             timeline=int(fields["timeline"]),
