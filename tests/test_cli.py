@@ -127,6 +127,18 @@ def test_values_as_text(shop: CommandLine, database: Database) -> None:
     assert line["new"] == {"id": "7", "name": None, "born": "0044-03-15 BC", "extra": '{"a": 1}'}
 
 
+def test_numeric_as_a_number(shop: CommandLine, database: Database) -> None:
+    database.execute("INSERT INTO items VALUES (1, 2.50)")
+    shop("record", "capture", "--until-now")
+    for output_format, expected in (("json", '"price":2.5}'), ("text", '"price": 2.5\n')):
+        options = ("--format", output_format, "--numeric", "float")
+        assert expected in shop("replay", "capture", *options).stdout
+    assert '"price":"2.50"}' in shop("replay", "capture", "--format", "json").stdout
+    settings = {"PGSTREAM_NUMERIC": "float", "PGSTREAM_FORMAT": "json"}
+    [line] = lines_of(shop("run", "--until-now", **settings).stdout)
+    assert line["new"]["price"] == 2.5
+
+
 def test_binary_gives_the_same_as_text(shop: CommandLine, database: Database) -> None:
     database.execute("INSERT INTO users VALUES (1, 'ü', 'infinity', '{\"a\": 1.0}')")
     database.execute("INSERT INTO items VALUES (1, 1234.50)")

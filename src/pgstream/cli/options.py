@@ -108,6 +108,15 @@ values_option = click.option(
     envvar="PGSTREAM_VALUES",
     help="typed for numbers, arrays, JSON; text for PostgreSQL's own text of every value.",
 )
+numeric_option = click.option(
+    "--numeric",
+    type=click.Choice(["decimal", "float", "str"]),
+    default="decimal",
+    show_default=True,
+    envvar="PGSTREAM_NUMERIC",
+    help="float for numeric as a number, which is not exact; decimal and str show it as a string "
+    "that is.",
+)
 
 
 def stream_options(function: Function) -> Function:

@@ -26,9 +26,15 @@ from ..demo import run_demo
 from ..errors import CaptureError, ProtocolError, ServerError
 from ..lsn import LSN
 from ..messages import Event, Payload
-from ..types import JSONText
+from ..types import JSONText, Numeric
 from ..visible import visible
-from .options import debug_option, format_option, stream_options, values_option
+from .options import (
+    debug_option,
+    format_option,
+    numeric_option,
+    stream_options,
+    values_option,
+)
 from .output import Format, Output, OutputClosed, silence, wants_colour
 from .progress import ProgressReport
 from .signals import Stopper, stopper
@@ -38,6 +44,7 @@ from .signals import Stopper, stopper
 @stream_options
 @format_option
 @values_option
+@numeric_option
 @click.option(
     "--output",
     metavar="FILE",
@@ -133,13 +140,16 @@ def record(file: str, ack: bool, **settings: Any) -> int:
 @debug_option
 @format_option
 @values_option
+@numeric_option
 @click.option(
     "--output",
     metavar="FILE",
     envvar="PGSTREAM_OUTPUT",
     help="Write the events to this file, over what it holds, instead of showing them.",
 )
-def replay(file: str, output_format: Format, values: Values, output: str | None) -> int:
+def replay(
+    file: str, output_format: Format, values: Values, numeric: Numeric, output: str | None
+) -> int:
     """Show the changes in the capture FILE (- for standard input). Needs no server."""
     if output is not None and _is_same(file, output):
         raise click.UsageError("The output would be written over the capture: name another file.")
@@ -151,6 +161,7 @@ def replay(file: str, output_format: Format, values: Values, output: str | None)
             events = read_payloads(
                 read_capture(file),
                 values=values,
+                numeric=numeric,
                 json_loads=JSONText,
                 changes=_changes(output_format),
                 catalog=read_catalog(file),
