@@ -797,8 +797,14 @@ def test_a_slot_in_use(shop: CommandLine, database: Database) -> None:
         [(pid,)] = database.execute(
             f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{database.name}'"
         )
-        for command in (["slot", "drop"], ["run", "--until-now"]):
-            assert_clear(shop(*command, status=1), f"slot '{database.name}' is in use", str(pid))
+        held = f"slot '{database.name}' is in use by the server process with PID {pid}"
+        assert_clear(shop("slot", "drop", status=1), held)
+        with shop.running("run", "--until-now") as second:
+            assert second.stderr.readline().decode() == f"pgstream: {held}; waiting 5 s for it\n"
+            assert second.popen.poll() is None  # it is said at once
+            status, stdout, stderr = second.ended()
+        assert (status, stdout) == (1, "")
+        assert stderr.startswith(f"pgstream: {held}\nHint: stop that consumer, or: SELECT pg_termi")
         assert f"PID {pid}" in shop("slot", "list").stdout
         process.send(signal.SIGTERM)
         assert process.ended()[0] == 0

@@ -183,9 +183,12 @@ def test_slot_is_in_use(published: Database, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(connector, "_HELD_SECONDS", 0.2)
     with pgstream.connect(published.dsn, slot=slot(published)):
         (pid,) = published.execute("SELECT active_pid FROM pg_replication_slots")[0]
+        said: list[str] = []
         with pytest.raises(SlotInUse, match=f"PID {pid}") as caught:
-            pgstream.connect(published.dsn, slot=slot(published))
+            pgstream.connect(published.dsn, slot=slot(published), notice=said.append)
     assert caught.value.pid == pid
+    held = f"slot '{slot(published)}' is in use by the server process with PID {pid}"
+    assert said == [f"{held}; waiting 0.2 s for it"]
 
 
 def test_a_slot_that_is_let_go_is_waited_for(published: Database) -> None:

@@ -257,8 +257,8 @@ class Connector:
             )
 
     def start(self, position: LSN, ours: Collection[int] = ()) -> PQGen[None]:
-        """Start the stream. A slot that is held is waited for, briefly: after a disconnect
-        the server takes a moment to notice.
+        """Start the stream. A slot that is held is waited for, briefly, and that is told: after
+        a disconnect the server takes a moment to notice.
 
         Args:
             position: What lies before is not sent again; 0/0 for where the slot stands.
@@ -273,20 +273,26 @@ class Connector:
         command = f"START_REPLICATION SLOT {config.slot} LOGICAL {position} ({options})"
         deadline = time.monotonic() + _HELD_SECONDS
         pause = 0.05
-        released = False
+        told = released = False
         while True:
             with faults.translated(config):
                 try:
                     yield from self._start(command)
                     return
                 except psycopg.errors.ObjectInUse:
-                    if time.monotonic() > deadline:
+                    late = time.monotonic() > deadline
+                    if late or not told:
                         found = yield from slots.find_slots(self.pgconn, config.slot)
                         pid = found[0].active_pid if found else None
-                        if found and pid is None and not released:
+                        error = faults.in_use(config.slot, pid, ours=pid in ours)
+                        if late and found and pid is None and not released:
                             released = True  # in this moment: once more
                             continue
-                        raise faults.in_use(config.slot, pid, ours=pid in ours) from None
+                        if late:
+                            raise error from None
+                        if pid is not None:
+                            told = True
+                            self._tell(f"{error.message}; waiting {_HELD_SECONDS:g} s for it")
                 yield from self._pause(pause)
             pause = min(2 * pause, 1.0)
 
