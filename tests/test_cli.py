@@ -863,6 +863,35 @@ def test_a_slot_for_prepared_transactions(cli: CommandLine, any_database: Databa
         assert any_database.execute(made) == [(True,)]
 
 
+def test_the_list_of_slots_has_what_they_are_set_to(
+    cli: CommandLine, any_database: Database
+) -> None:
+    """And it is said where --two-phase and --failover change a slot that is there."""
+    any_database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    [(version,)] = any_database.execute("SELECT current_setting('server_version_num')::int / 10000")
+    name = any_database.name
+    here = CommandLine(cli.directory, {"DATABASE_URL": any_database.dsn, "SLOT_NAME": name})
+
+    def shown() -> list[str]:
+        header, *slots = here("slot", "list").stdout.splitlines()
+        assert ("TWO PHASE" in header, "FAILOVER" in header) == (True, version >= 17)
+        [mine] = [line.split() for line in slots if line.startswith(f"{name} ")]
+        return mine[7:]
+
+    here("slot", "create")
+    assert shown() == (["no", "no"] if version >= 17 else ["no"])
+    if version >= 15:
+        prepared = f"pgstream: slot {name} sends prepared transactions when they are prepared"
+        said = here("run", "--two-phase", "--until-now").stderr
+        assert said == f"{prepared} from now on, and keeps to that\n"
+        assert here("run", "--two-phase", "--until-now").stderr == ""
+        assert shown()[0] == "yes"
+    if version >= 17:
+        said = here("run", "--failover", "--until-now").stderr
+        assert said == f"pgstream: slot {name} is copied to standbys from now on\n"
+        assert shown() == ["yes", "yes"]
+
+
 def test_slots(cli: CommandLine, database: Database) -> None:
     database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
     here = CommandLine(cli.directory, {"DATABASE_URL": database.dsn})

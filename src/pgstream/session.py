@@ -321,6 +321,11 @@ class Session:
             else:
                 stands = slot.confirmed_flush_lsn or LSN(0)
                 self._sends_prepared = slot.two_phase
+                if config.two_phase and not slot.two_phase:  # the server makes it so at the start
+                    self._tell(
+                        f"slot {config.slot} sends prepared transactions when they are prepared"
+                        " from now on, and keeps to that"
+                    )
                 if config.failover and not slot.failover:
                     yield Run(slots.enable_failover(pgconn, config.slot), pgconn)
                     self._tell(f"slot {config.slot} is copied to standbys from now on")

@@ -66,13 +66,20 @@ def _chosen(slot: str, name: str | None) -> str:
 @debug_option
 @dsn_option
 def list_slots(dsn: str) -> int:
-    """Show the logical slots of the server: who reads them, and how far behind."""
+    """Show the logical slots of the server: who reads them, and how far behind.
+
+    TWO PHASE: it sends prepared transactions when they are prepared. FAILOVER (PostgreSQL 17):
+    it is copied to standbys; "copy" is such a copy.
+    """
     with _connected(Config(dsn=dsn)) as connection:
+        version = connection.pgconn.server_version
         found = connection.wait(slots.find_slots(connection.pgconn))
     if not found:
         say("there is no logical slot")
         return 0
-    rows = [("SLOT", "DATABASE", "PLUGIN", "READ BY", "FLUSHED", "BYTES BEHIND", "WAL")]
+    has_failover = version >= 170000
+    header = ("SLOT", "DATABASE", "PLUGIN", "READ BY", "FLUSHED", "BYTES BEHIND", "WAL")
+    rows = [(*header, "TWO PHASE", *(["FAILOVER"] if has_failover else []))]
     rows += [
         (
             row.name,
@@ -82,6 +89,8 @@ def list_slots(dsn: str) -> int:
             "-" if row.confirmed_flush_lsn is None else str(row.confirmed_flush_lsn),
             "-" if row.lag is None else str(row.lag),
             row.wal_status or "-",
+            "yes" if row.two_phase else "no",
+            *([_failover(row)] if has_failover else []),
         )
         for row in found
     ]
@@ -90,6 +99,12 @@ def list_slots(dsn: str) -> int:
         cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
         click.echo(visible("  ".join(cells).rstrip()))
     return 0
+
+
+def _failover(slot: slots.Slot) -> str:
+    if slot.synced:
+        return "copy"
+    return "yes" if slot.failover else "no"
 
 
 @slot.command()
