@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -590,6 +591,40 @@ def test_a_signal_ends_a_recording_that_is_whole(shop: CommandLine, database: Da
     assert (status, stdout) == (130, "")
     count = len(list(read_capture(capture)))
     assert re.fullmatch(rf"pgstream: {count} messages, \d+ bytes are in capture\n", stderr)
+
+
+def installed(cli: CommandLine, *arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Run what the installed command runs; ``python -m`` has the package loaded first."""
+    [command] = metadata.entry_points(group="console_scripts", name="pgstream")
+    code = f"from {command.module} import {command.attr}; {command.attr}()"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        cwd=cli.directory,
+        env=cli.environment(settings),
+        timeout=SECONDS,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("module", ["psycopg", "click", "dotenv"])
+def test_ctrl_c_while_it_is_being_loaded(cli: CommandLine, module: str) -> None:
+    (cli.directory / f"{module}.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    assert installed(cli, "run", PYTHONPATH=str(cli.directory)) == (130, "", "")
+
+
+def test_a_decoder_that_there_is_not(cli: CommandLine) -> None:
+    status, stdout, stderr = installed(cli, "--version", PGSTREAM_IMPL="nonsense")
+    assert (status, stdout) == (1, "")
+    assert stderr == (
+        "pgstream: PGSTREAM_IMPL is 'nonsense'\n"
+        "Hint: set it to 'cython' or 'python', or leave it unset\n"
+    )
+    assert "Traceback" in installed(cli, "--debug", "run", PGSTREAM_IMPL="nonsense")[2]
+    assert installed(cli, "--version", PGSTREAM_IMPL="python")[1].count("python decoder") == 1
 
 
 def test_ctrl_c_while_the_slot_cannot_be_created(cli: CommandLine, database: Database) -> None:

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.ClickException as error:
         error.show()
         status = error.exit_code
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except PgstreamError as error:
         _report(str(error), session)
