@@ -795,6 +795,33 @@ def test_a_password_is_never_shown(cli: CommandLine, database: Database, debug: 
             assert "s3same" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+@pytest.mark.parametrize(
+    "given",
+    ["postgresql://me:s3same@h/d", "postgres://me:s3/s@s3same@h", "host=h password=s3same"],
+)
+def test_a_dsn_in_the_wrong_place_is_shown_without_its_password(
+    cli: CommandLine, database: Database, given: str, debug: list[str]
+) -> None:
+    database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+    dsn = ("--dsn", database.dsn)
+    for status, command in (
+        (2, [given]),
+        (2, ["run", *dsn, given]),
+        (2, ["run", *dsn, "--slot", given]),
+        (2, ["run", *dsn, "--until-lsn", given]),
+        (2, ["run", *dsn, "--format", given]),
+        (1, ["run", *dsn, "--publication", given]),
+        (1, ["run", *dsn, "--output", f"{given}/file"]),
+        (1, ["doctor", *dsn, "--publication", given]),
+        (2, ["slot", "drop", *dsn, given]),
+        (1, ["replay", given]),
+    ):
+        done = cli(*debug, *command, status=status)
+        assert "s3" not in done.stdout + done.stderr
+        assert "***" in done.stdout + done.stderr
+
+
 def test_another_database(cli: CommandLine, database: Database) -> None:
     dsn = make_conninfo(database.dsn, dbname="nowhere")
     assert_clear(cli("run", "--dsn", dsn, status=1), 'database "nowhere" does not exist')

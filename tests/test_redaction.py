@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 import pgstream
 from pgstream import ConnectionFailed
 from pgstream.config import Config
-from pgstream.redaction import redact
+from pgstream.redaction import redact, redact_unknown
 from servers import Database
 
 
@@ -78,6 +78,22 @@ def test_a_text_that_does_not_hold_the_password_stays_as_it_is(password: str) ->
 def test_a_password_by_itself(password: str, text: str, expected: str) -> None:
     dsn = make_conninfo("", host="db", user="me", dbname="shop", password=password)
     assert Config(dsn=dsn, tables=["Orders"]).redact(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at postgresql://me:s3same@h/d, no", "at postgresql://me:***@h/d, no"),
+        ("postgresql://:a b@c@h", "postgresql://:***@h"),
+        ("postgresql://me@h:5432/d", "postgresql://me@h:5432/d"),
+        ("host=h Password = 'a \\' b' user=me", "host=h Password = *** user=me"),
+        ("PGPASSWORD=x oauth_client_secret=y", "PGPASSWORD=*** oauth_client_secret=***"),
+        ("write postgresql://user:password@host, or 'password=…'",) * 2,
+        ("password authentication failed",) * 2,
+    ],
+)
+def test_passwords_of_which_nothing_is_known(text: str, expected: str) -> None:
+    assert redact_unknown(text) == expected
 
 
 @pytest.mark.parametrize("password", ["a", "password", "postgres"])

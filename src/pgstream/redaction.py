@@ -28,6 +28,11 @@ PUBLIC: Final = ("host", "hostaddr", "port", "dbname", "user")
 _LONG: Final = 8
 _WORD: Final = 4
 _QUOTES: Final = "[\"'`«»„“”\u2018\u2019]"
+# Whatever may be a password, up to the last "@"; but for those of our own examples.
+_ANY_PASSWORD: Final = re.compile(
+    r"(://[^:@/\s]*:(?!password@)).*(?=@)"
+    r"|((?i:password|client_secret)\s*=\s*)(?!…)(?:'(?:[^'\\]|\\.)*'|\S+)"
+)
 _URL_PASSWORD: Final = re.compile(r"://[^:@/]*:([^@]*)@")
 
 
@@ -73,6 +78,12 @@ def redact(dsn: str, text: str, public: Collection[str] = ()) -> str:
     return "".join(
         MASK if masked else "".join(character for character, _ in piece) for masked, piece in pieces
     )
+
+
+def redact_unknown(text: str) -> str:
+    """Return ``text`` with the passwords of all DSNs in it as ``***``, whosever they are: one may
+    have been given where something else was asked for."""
+    return _ANY_PASSWORD.sub(rf"\1\2{MASK}", text)
 
 
 def _forms(secret: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 ``main``      what the command ``pgstream`` calls: exit codes and error messages
 ``options``   options that commands share
+``messages``  what is said to the person at the terminal
 ``signals``   ctrl-C and SIGTERM
 ``output``    where events are shown
 ``streams``   ``run``, ``record``, ``replay``, ``demo``

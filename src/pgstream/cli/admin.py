@@ -16,9 +16,8 @@ from ..creation import create_slot, starting_point
 from ..doctor import examine
 from ..errors import SlotNotFound
 from ..steps import drive
-from ..visible import visible
+from .messages import presentable, say
 from .options import debug_option, dsn_option, publication_option, slot_option
-from .streams import say
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -36,9 +35,9 @@ def doctor(dsn: str, slot: str, publication: list[str]) -> int:
     status = 0
     for finding in examine(Config(dsn=dsn, slot=slot, publication=publication)):
         label = click.style(f"{finding.level:8}", fg=_COLOURS[finding.level], bold=True)
-        click.echo(f"{label} {visible(finding.text)}")
+        click.echo(f"{label} {presentable(finding.text)}")
         if finding.fix:
-            click.echo(f"{'':8}   fix: {visible(finding.fix)}")
+            click.echo(f"{'':8}   fix: {presentable(finding.fix)}")
         if finding.level == "problem":
             status = 1
     return status
@@ -97,7 +96,7 @@ def list_slots(dsn: str) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for line in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo(visible("  ".join(cells).rstrip()))
+        click.echo(presentable("  ".join(cells).rstrip()))
     return 0
 
 

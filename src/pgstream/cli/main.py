@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -15,8 +16,8 @@ import psycopg
 from .. import __version__, config, decoder
 from ..errors import ConfigError, PgstreamError
 from ..redaction import redact
-from ..visible import visible
 from . import admin, streams
+from .messages import presentable, say
 from .options import Session, debug_option
 from .output import silence
 
@@ -85,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _warn_of_unknown_settings()
         status = cli.main(arguments, prog_name="pgstream", standalone_mode=False, obj=session)
     except click.exceptions.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(presentable(shown.getvalue()), err=True, nl=False)  # it may repeat an argument
         status = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         status = INTERRUPTED
@@ -122,10 +125,10 @@ def _warn_of_unknown_settings() -> None:
         if name.startswith("PGSTREAM_") and name not in known:
             near = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, known, 1)), "")
             meant = f": is {near} meant?" if near else ""
-            click.echo(f"pgstream: {name} is no setting{meant}", err=True)
+            say(f"{name} is no setting{meant}")
 
 
 def _report(message: str, session: Session) -> None:
     if session.debug:
-        traceback.print_exc()
-    click.echo(f"pgstream: {visible(message)}", err=True)
+        click.echo(presentable(traceback.format_exc()), err=True, nl=False)
+    say(message)

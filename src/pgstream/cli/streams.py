@@ -27,7 +27,7 @@ from ..errors import CaptureError, ProtocolError, ServerError
 from ..lsn import LSN
 from ..messages import Event, Payload
 from ..types import JSONText, Numeric
-from ..visible import visible
+from .messages import say
 from .options import (
     debug_option,
     format_option,
@@ -209,11 +209,6 @@ def demo(seconds: float, events: int | None, output_format: Format) -> int:
     except BrokenPipeError:
         silence(1)
     return 0
-
-
-def say(text: str) -> None:
-    """Say something to the person at the terminal."""
-    click.echo(f"pgstream: {visible(text)}", err=True)
 
 
 def _located(file: str, error: ProtocolError) -> CaptureError:
