@@ -230,10 +230,13 @@ def _check_slot(server: _Server) -> Iterator[Finding]:
         name,
     )
     if not found:
+        names = list(server.config.publications)
+        present = server.rows("SELECT FROM pg_publication WHERE pubname = ANY (%s)", names)
+        first = "" if len(present) == len(names) else "  # when the publications are there, below"
         yield Finding(
             "warning",
             f"slot {name} is not there yet: only what is committed after it was created is read",
-            f"pgstream slot create {name}",
+            f"pgstream slot create {name}{first}",
         )
         return
     server.slot = slot = found[0]
