@@ -170,6 +170,22 @@ def test_tables_leave_out_the_rows_of_others(shop: CommandLine, database: Databa
     ]
 
 
+def test_a_table_that_is_not_published_is_refused_before_a_slot_is_made(
+    cli: CommandLine, database: Database
+) -> None:
+    database.execute(TABLES)
+    options = ("--dsn", database.dsn, "--slot", database.name, "--until-now", "--tables", "Items")
+    done = cli("run", *options, status=1)
+    assert_clear(done, "table public.Items is not published by pgstream_pub", "case of letters")
+    done = cli("run", *options, "--publication", "mine", "--create-publication", status=1)
+    assert_clear(done, 'relation "public.Items" does not exist', "case of its letters")
+    done = cli("run", *options, "--publication", "mine", status=1)
+    assert_clear(done, "publication 'mine' is not in database")
+    assert not database.execute(
+        "SELECT FROM pg_replication_slots WHERE database = current_database()"
+    )
+
+
 def test_create_publication_of_tables(cli: CommandLine, database: Database) -> None:
     database.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
     options = ("--dsn", database.dsn, "--slot", database.name, "--publication", "Mine,other")
@@ -963,7 +979,8 @@ def test_slots(cli: CommandLine, database: Database) -> None:
     assert header.startswith("SLOT ")
     [mine] = [line.split() for line in slots if line.startswith(database.name)]
     assert mine[1:4] == [database.name, "pgoutput", "-"]
-    assert "already exists" in here("slot", "create", "--slot", database.name, status=1).stderr
+    done = here("slot", "create", "--slot", database.name, status=1)
+    assert_clear(done, "already exists", f"pgstream run --slot {database.name} reads from it")
     here("slot", "drop", SLOT_NAME=database.name)
     assert_clear(
         here("slot", "drop", database.name, status=1),

@@ -107,6 +107,16 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         return PublicationNotFound(text, PUBLICATION_HINT)
     if state == "42704" and config.slot in said:  # other things may be missing, too
         return SlotNotFound(text, f"pgstream slot create --slot {config.slot}")
+    if state == "42710" and config.slot in said:
+        return ServerError(
+            text,
+            f"pgstream run --slot {config.slot} reads from it;"
+            f" pgstream slot drop {config.slot} drops it, with what was not read from it",
+        )
+    if state in ("42P01", "3F000"):  # a table, a schema
+        return ServerError(
+            text, "name it as PostgreSQL holds it, schema.table, with the case of its letters"
+        )
     if state == "42501":
         return ReplicationNotAllowed(text, "ask the owner of the database for this right")
     if state == "53400":

@@ -238,17 +238,24 @@ def _is_same(file: str, other: str) -> bool:
 def _check_published(config: Config) -> None:
     """Refuse a table that no publication has: what is not shown is acknowledged, too.
 
-    Over a connection of its own; where there can be none, nothing is refused.
+    Over a connection of its own, before a slot is made. Where there can be none, or where a
+    publication is missing, nothing is refused: that has an error of its own, or is made.
     """
+    names = list(config.publications)
     try:
         with psycopg.connect(config.conninfo, autocommit=True) as connection:
+            present = connection.execute(
+                "SELECT FROM pg_catalog.pg_publication WHERE pubname = ANY (%s)", (names,)
+            ).rowcount
             found = connection.execute(
                 "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables"
                 " WHERE pubname = ANY (%s)",
-                (list(config.publications),),
+                (names,),
             )
             published = set(found)
     except psycopg.Error:
+        return
+    if present < len(names):
         return
     for table in config.table_names:
         if table not in published:
@@ -309,6 +316,10 @@ def _follow(
     """
     if until_lsn is not None and until_now:
         raise click.UsageError("Give one of --until-lsn and --until-now, not both.")
+    if settings["tables"] and capture is None:
+        _check_published(
+            Config(dsn=settings["dsn"], publication=publication, tables=settings["tables"])
+        )
     with connect(
         publication=publication,
         until="now" if until_now else until_lsn,
@@ -317,8 +328,6 @@ def _follow(
         **settings,
     ) as stream:
         signals.stop = stream.stop
-        if stream.config.tables and capture is None:
-            _check_published(stream.config)
         if capture is not None:  # at once: the capture may be all that a crash leaves
             write_catalog(capture, stream.catalog)
         if handler is not None:
