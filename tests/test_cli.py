@@ -394,6 +394,14 @@ def test_record_with_ack(shop: CommandLine, database: Database) -> None:
     assert len(lines_of(shop("replay", "capture", "--format", "json").stdout)) == 1
 
 
+def test_record_to_standard_output(shop: CommandLine, database: Database) -> None:
+    database.execute("INSERT INTO items VALUES (1)")
+    with (shop.directory / "capture").open("wb") as capture:
+        done = shop("record", "-", "--until-now", stdout=capture.fileno())
+    assert done.stderr.endswith(" bytes are in standard output\n")
+    assert len(lines_of(shop("replay", "capture", "--format", "json").stdout)) == 1
+
+
 def test_record_does_not_write_over_a_file(shop: CommandLine, database: Database) -> None:
     (shop.directory / "capture").write_bytes(b"precious")
     done = shop("record", "capture", "--until-now", status=1)
@@ -867,6 +875,18 @@ def test_no_right_to_replicate(cli: CommandLine, database: Database) -> None:
         assert f'fix: ALTER ROLE "{role}" REPLICATION;' in done.stdout
     finally:
         database.execute(f"DROP ROLE {role}")
+
+
+def test_no_right_to_drop_a_slot(cli: CommandLine, any_database: Database) -> None:
+    name = any_database.name
+    any_database.execute(f"CREATE ROLE {name} LOGIN")
+    any_database.execute(f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")
+    try:
+        dsn = make_conninfo(any_database.dsn, user=name)
+        done = cli("slot", "drop", name, "--dsn", dsn, status=1)
+        assert_clear(done, f'let a superuser run: ALTER ROLE "{name}" REPLICATION;')
+    finally:
+        any_database.execute(f"DROP ROLE {name}")
 
 
 def test_a_slot_in_use(shop: CommandLine, database: Database) -> None:

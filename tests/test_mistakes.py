@@ -49,7 +49,9 @@ def test_a_table_that_is_not_published_is_refused(shop: CommandLine, table: str)
 
 
 def test_settings_that_are_none_are_named(shop: CommandLine) -> None:
-    done = shop("run", "--until-now", PGSTREAM_SLOT="mine", PGSTREAM_FROMAT="json")
+    mistakes = {"PGSTREAM_SLOT": "mine", "PGSTREAM_SLOTS": "mine", "PGSTREAM_FROMAT": "json"}
+    done = shop("run", "--until-now", **mistakes)
+    assert "PGSTREAM_SLOTS is no setting: is SLOT_NAME meant?" in done.stderr
     assert "PGSTREAM_SLOT is no setting: is SLOT_NAME meant?" in done.stderr
     assert "PGSTREAM_FROMAT is no setting: is PGSTREAM_FORMAT meant?" in done.stderr
     done = shop("run", "--until-now", PGSTREAM_FORMAT="json", PGSTREAM_STREAMING="on")

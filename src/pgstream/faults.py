@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from .config import Config
 from .errors import (
@@ -26,6 +27,8 @@ PUBLICATION_HINT: Final = (
     "a publication must be older than the WAL that is read: create it, then drop the slot"
     " and create it anew (pgstream slot drop, pgstream slot create), and copy the tables"
 )
+
+_REPLICATION_HINT: Final = "let a superuser run: ALTER ROLE {role} REPLICATION;"
 
 # What the server says when it turns a connection away. libpq gives the text alone, in the
 # language of the server; what is not recognised is passed on as it is. The last field says
@@ -49,13 +52,13 @@ _TURNED_AWAY: Final = (
     (
         "walsender",
         ReplicationNotAllowed,
-        "let a superuser run: ALTER ROLE {role} REPLICATION;",
+        _REPLICATION_HINT,
         False,
     ),
     (
         "WAL sender",
         ReplicationNotAllowed,
-        "let a superuser run: ALTER ROLE {role} REPLICATION;",
+        _REPLICATION_HINT,
         False,
     ),
     ("certificate", ConnectionFailed, "check sslmode, sslrootcert and sslcert in the URL", False),
@@ -81,11 +84,15 @@ def turned_away(error: psycopg.Error, config: Config) -> ServerError:
             kind, hint, transient = its_kind, its_hint, its_transience
             break
     user = getattr(getattr(error, "pgconn", None), "user", None)
-    role = sql.Identifier(user.decode()).as_string() if isinstance(user, bytes) and user else "…"
+    role = _role(user.decode() if isinstance(user, bytes) else "")
     where = config.safe_dsn or "the default server"
     failure = kind(f"cannot connect to {where}: {text}", hint.format(role=role))
     failure.transient = transient
     return failure
+
+
+def _role(name: str) -> str:
+    return sql.Identifier(name).as_string() if name else "…"
 
 
 def passing(error: ServerError) -> ServerError:
@@ -117,6 +124,9 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
         return ServerError(
             text, "name it as PostgreSQL holds it, schema.table, with the case of its letters"
         )
+    if state == "42501" and "replication slots" in said:
+        user = conninfo_to_dict(config.conninfo).get("user") or ""
+        return ReplicationNotAllowed(text, _REPLICATION_HINT.format(role=_role(str(user))))
     if state == "42501":
         return ReplicationNotAllowed(text, "ask the owner of the database for this right")
     if state == "53400":

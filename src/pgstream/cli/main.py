@@ -123,8 +123,8 @@ def _warn_of_unknown_settings() -> None:
             pending += command.commands.values()
     for name in sorted(os.environ):
         if name.startswith("PGSTREAM_") and name not in known:
-            near = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, known, 1)), "")
-            meant = f": is {near} meant?" if near else ""
+            near = "".join(get_close_matches(name, {*known, *_OTHER_NAMES}, 1))
+            meant = f": is {_OTHER_NAMES.get(near, near)} meant?" if near else ""
             say(f"{name} is no setting{meant}")
 
 

@@ -131,7 +131,7 @@ def record(file: str, ack: bool, **settings: Any) -> int:
             if isinstance(error.__cause__, BrokenPipeError):
                 return 0
             raise
-    say(f"{recorder.messages} messages, {recorder.size} bytes are in {file}")
+    say(f"{recorder.messages} messages, {recorder.size} bytes are in {_name(file, 'output')}")
     return signals.status
 
 
@@ -224,8 +224,11 @@ def _located(file: str, error: ProtocolError) -> CaptureError:
             except ProtocolError as found:
                 if (found.kind, found.offset, found.lsn) == (error.kind, error.offset, error.lsn):
                     return damaged(file, offset, f"malformed message: {error}")
-    name = "standard input" if file == "-" else file
-    return CaptureError(f"{name}: malformed message: {error}")
+    return CaptureError(f"{_name(file, 'input')}: malformed message: {error}")
+
+
+def _name(file: str, stream: str) -> str:
+    return f"standard {stream}" if file == "-" else file
 
 
 def _is_same(file: str, other: str) -> bool:
