@@ -7,12 +7,14 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 import pgstream
 import servers
+from commandline import CommandLine
 from conftest import not_available
 from pgstream import LSN, Commit, Event, Insert, PublicationNotFound, ServerError
 from pgstream.embedded import Server
@@ -162,6 +164,21 @@ def test_reading_from_a_standby(version: int) -> None:
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
+
+
+def test_a_standby_that_is_too_old(tmp_path: Path) -> None:
+    """What to do, instead of leaving something out; and where the fixes of doctor belong."""
+    with pair(14) as (primary, standby):
+        cli = CommandLine(tmp_path, {"DATABASE_URL": standby.dsn()})
+        said = "pgstream: reading from a standby needs PostgreSQL 16, the server is 14\n"
+        for command in (["run"], ["record", "capture"], ["slot", "create"]):
+            assert cli(*command, status=1).stderr == f"{said}Hint: connect to the primary\n"
+        on(primary, "ALTER TABLE users REPLICA IDENTITY NOTHING")
+        caught_up(primary, standby)
+        found = cli("doctor", "--publication", "pgstream_pub,other", status=1).stdout
+        assert 'fix: CREATE PUBLICATION "other" FOR ALL TABLES;  -- on the primary\n' in found
+        assert "REPLICA IDENTITY FULL;  -- on the primary; or give it a primary key\n" in found
+        assert "SELECT pg_reload_conf();\n" in found
 
 
 @pytest.mark.parametrize("version", [18])

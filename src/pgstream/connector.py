@@ -174,7 +174,7 @@ class Connector:
             yield from self._check_server()
             self.system = yield from slots.identify(self.pgconn)
             if self.system.in_recovery:
-                faults.require_version(self.pgconn.server_version, 16, "reading from a standby")
+                faults.require_readable_standby(self.pgconn.server_version)
             yield from self._check_publications()
             found = yield from slots.find_slots(self.pgconn, self.config.slot)
             if found:

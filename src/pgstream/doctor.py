@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
@@ -55,6 +55,7 @@ class _Server:
         self.config = config
         self.version = connection.info.server_version // 10000
         self.slot: Row | None = None
+        self.standby = False
 
     def rows(self, query: str, *parameters: object) -> list[Row]:
         return self.connection.execute(query.encode(), parameters or None).fetchall()
@@ -90,7 +91,8 @@ def examine(config: Config) -> Iterator[Finding]:
         server = _Server(connection, config)
         for subject, check in _CHECKS:
             try:
-                yield from check(server)
+                for finding in check(server):
+                    yield _on_the_primary(finding) if server.standby else finding
             except psycopg.Error as error:
                 yield Finding(
                     "warning", f"{subject} could not be looked at: {_reason(config, error)}"
@@ -105,6 +107,7 @@ def _check_server(server: _Server) -> Iterator[Finding]:
         "SELECT current_setting('server_version') AS version, current_database() AS database, "
         "current_user AS role, pg_is_in_recovery() AS standby"
     )
+    server.standby = row["standby"]
     where = f"PostgreSQL {row['version']}, database {row['database']}, role {row['role']}"
     if server.version < _OLDEST:
         yield Finding("problem", f"{where}: versions before {_OLDEST} are not supported")
@@ -471,6 +474,16 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Server], Iterator[Finding]]], ...]] =
     ("replica identities", _check_identities),
     ("unlogged tables", _check_unlogged),
 )
+
+
+def _on_the_primary(finding: Finding) -> Finding:
+    """The finding about a standby, which takes no SQL but for its own settings."""
+    if not finding.fix or finding.fix.startswith(("ALTER SYSTEM ", "pgstream ")):
+        return finding
+    statement, comment, rest = finding.fix.rpartition("  -- ")
+    if not comment:
+        return replace(finding, fix=f"{finding.fix}  -- on the primary")
+    return replace(finding, fix=f"{statement}  -- on the primary; {rest}")
 
 
 def _quoted(*names: str) -> str:

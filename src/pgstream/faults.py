@@ -173,13 +173,17 @@ def in_use(slot: str, pid: int | None, *, ours: bool = False) -> SlotInUse:
     )
 
 
-def require_version(server: int, major: int, option: str) -> None:
+def require_version(server: int, major: int, option: str, hint: str = "leave it out") -> None:
     """Refuse an option that the server is too old for."""
     if server < major * 10000:
         raise ServerError(
-            f"{option} needs PostgreSQL {major}, the server is {server // 10000}",
-            "leave it out",
+            f"{option} needs PostgreSQL {major}, the server is {server // 10000}", hint
         )
+
+
+def require_readable_standby(server: int) -> None:
+    """Refuse a standby that is too old to have logical slots."""
+    require_version(server, 16, "reading from a standby", "connect to the primary")
 
 
 def require_logical(wal_level: str | None) -> None:

@@ -142,6 +142,9 @@ def create(
         pgconn = connection.pgconn
         [(wal_level,)] = connection.wait(slots.query(pgconn, "SHOW wal_level"))
         faults.require_logical(wal_level)
+        [(standby,)] = connection.wait(slots.query(pgconn, "SELECT pg_is_in_recovery()"))
+        if standby == "t":
+            faults.require_readable_standby(pgconn.server_version)
         for missing in connection.wait(slots.missing_publications(pgconn, config.publications)):
             say(
                 f"publication {missing} is not there. It must be older than what is read with it: "
