@@ -40,10 +40,18 @@ PGSTREAM_REQUIRE_EXT=1 "$python" -m build --outdir "$work/dist" . >"$work/log" 2
     { cat "$work/log" >&2; fail "the build failed"; }
 sdist=$(echo "$work"/dist/*.tar.gz)
 wheel=$(echo "$work"/dist/*.whl)
+"$python" -m tarfile -l "$sdist" >"$work/contents"
+for file in LICENSE CHANGELOG.md docs/types.md examples/copy_to_postgres.py tests/conftest.py; do
+    grep -q "^[^/]*/$file *$" "$work/contents" || fail "the sdist has no $file"
+done
 "$python" -m zipfile -l "$wheel" >"$work/contents"
 for module in _decode messages types/_loaders; do
     grep -q "^pgstream/$module\..*\.so " "$work/contents" || fail "$module is not compiled"
 done
+for file in pgstream/py.typed pgstream/_decode.pyi '[^/]*/licenses/LICENSE'; do
+    grep -q "^$file " "$work/contents" || fail "the wheel has no $file"
+done
+! grep -E '^[^/]*tests|\.c ' "$work/contents" || fail "this does not belong in the wheel"
 cd "$work"
 
 echo "== the wheel, in an empty environment"
