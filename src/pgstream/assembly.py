@@ -4,7 +4,7 @@ The server sends a large transaction in blocks before it knows how it ends. The 
 are kept as the payloads that came, in memory up to a limit and then on disk. At the
 commit they go on as the transaction that protocol version 1 would have sent: a Begin,
 the changes, a Commit. What reads payloads behind an :class:`Assembly` never meets
-streaming, and its relation cache changes when the transaction's counts, at its commit.
+streaming, and learns of the transaction's relations at its commit, when they begin to count.
 
 Source: "Logical Streaming Replication Protocol" in the PostgreSQL documentation;
 ``src/backend/replication/logical/worker.c`` for the truncation at an abort.

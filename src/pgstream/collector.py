@@ -8,14 +8,14 @@ from typing import Self
 
 
 class CollectorPause:
-    """Spares the collector the events of a batch, which it would look at again and again while
-    they gather; that takes half the time of reading them. A context manager.
+    """Keeps the collector off while a batch gathers, whose events it would look at again and
+    again: that takes half the time of reading them. A context manager.
 
-    The collector looks at what is young once there is more of it than what was freed. When a
-    batch is handed out, the user lets go of the one before, and the two make up for each
-    other; what is kept is looked at as ever. For that, nothing that the collector counts may
-    be allocated between here and the user's loop, where both batches live: to leave this
-    allocates nothing.
+    The collector looks at young objects once many more were allocated than freed. When a
+    batch is handed out, the user lets go of the one before, and the two even out; what the
+    user keeps is looked at as ever. For that, nothing that the collector counts may be
+    allocated between here and the user's loop, where both batches are alive: so leaving this
+    block allocates nothing.
     """
 
     def __init__(self) -> None:

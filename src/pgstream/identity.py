@@ -45,7 +45,7 @@ class Identity:
 
 
 class Anchor:
-    """Holds an :class:`Identity`, and a server against it.
+    """Keeps an :class:`Identity`, and compares servers with it.
 
     Args:
         database: The name of the database that is read from.
@@ -80,7 +80,7 @@ class Anchor:
     def check(
         self, system: System, slot: Slot | None, ends: dict[int, LSN], handed_out: LSN
     ) -> None:
-        """Refuse a server or a slot that would leave something out, or was put back.
+        """Refuse a server or a slot that would leave something out, or was restored.
 
         Args:
             system: The server that is connected now.
@@ -89,8 +89,9 @@ class Anchor:
             handed_out: How far the user was given changes, acknowledged or not.
 
         Raises:
-            SlotNotFound: if the slot is gone that was there.
-            SlotMismatch: if it, or its server, is another one, or at another time.
+            SlotNotFound: if the slot was there and is gone.
+            SlotMismatch: if it, or its server, is another one, or stands where it cannot stand
+                after what was read.
         """
         known = self.known
         if known is None:

@@ -204,8 +204,8 @@ class Truncate:
 class LogicalMessage:
     """``M``: what ``pg_logical_emit_message`` wrote.
 
-    One that is not ``transactional`` stands outside any transaction, comes ahead of
-    the one that wrote it, even if that rolls back, and has no ``xid``,
+    One that is not ``transactional`` stands outside any transaction: it comes ahead of
+    the transaction that wrote it, even if that rolls back, and has no ``xid``,
     ``commit_lsn``, ``commit_time`` or ``ordinal``.
     """
 

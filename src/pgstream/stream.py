@@ -72,9 +72,11 @@ def connect(
             what it leaves out. No ``replication`` parameter is needed.
         slot: The replication slot, which remembers how far this consumer has come.
         publication: The publication or publications whose tables are read.
-        create_slot: Create the slot if it is not there. It then starts now.
+        create_slot: Create the slot if it is not there. It begins now: what was committed
+            before does not come.
         create_publication: Create the publications that are not there.
-        tables: What such a publication publishes, ``schema.table``; all tables if empty.
+        tables: What ``create_publication`` publishes, ``schema.table``; all tables if empty. Of
+            a publication that is there already they leave nothing out.
         binary: Ask for the binary transfer, which costs the server less; the default, unless
             ``values`` is ``"text"``. Where a column has no binary form, the stream changes to
             text by itself.
@@ -112,7 +114,8 @@ def connect(
             of the cost. Begin, Commit and all else come as ever, and the rows of a snapshot.
         row_factory: What a row is made into, :func:`dict_row` or :func:`tuple_row`.
         values: ``"typed"``, or ``"text"`` for PostgreSQL's own text of every value.
-        json_loads: What parses json and jsonb. In JSON Lines they are as they stand.
+        json_loads: What parses json and jsonb; ``str`` keeps the text. With ``changes="json"``
+            they stay as PostgreSQL has them.
         numeric: What numeric becomes: ``"decimal"``, ``"float"`` or ``"str"``.
         notice: Called with what is worth telling a person, such as a slot created, or each
             attempt to connect again. Without it the latter are warnings of the log ``pgstream``.
