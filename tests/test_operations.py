@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import pytest
@@ -88,21 +89,25 @@ def test_leaving_a_transaction_out(source: Database, tmp_path: Path) -> None:
     with fresh_database(source.server) as target:
         target.execute(USERS)
 
-        def follow() -> None:
-            options = {"values": "text", "snapshot": True, "until": "now"}
+        def follow(until: LSN | Literal["now"] = "now") -> None:
+            options = {"values": "text", "snapshot": True, "until": until}
             with pgstream.connect(source.dsn, slot=slot, **options) as stream:
                 stream.run(PostgresHandler(target.dsn))
 
         source.execute("INSERT INTO users VALUES (1, 'a')")
         follow()
         target.execute("DELETE FROM users")
-        source.execute("UPDATE users SET name = 'b'")
         source.execute("INSERT INTO users VALUES (2, 'c')")
-        with pytest.raises(pgstream.HandlerError, match="found 0 rows"):
+        source.execute("UPDATE users SET name = 'b' WHERE id = 1")
+        source.execute("INSERT INTO users VALUES (3, 'd')")
+        with pytest.raises(pgstream.HandlerError, match="found 0 rows") as caught:
             follow()
-        look, leave_out = re.split(r"(?=pgstream run)", block("sh", "stuck.capture"))
-        commit = json.loads(shell(look, environment, tmp_path))["commit_lsn"]
-        environment["COMMIT_LSN_AND_1"] = str(LSN(LSN(commit) + 1))
+        [environment["LSN_OF_THE_ERROR"]] = re.findall(r"at (\w+/\w+)", caught.value.message)
+        line = json.loads(shell(block("sh", "stuck.capture"), environment, tmp_path))
+        commit = LSN(line["commit_lsn"])
+        follow(commit)
+        assert target.execute("SELECT * FROM users") == [(2, "c")]
+        leave_out = block("sh", "left_out.jsonl").replace("0/108DBB89", str(LSN(commit + 1)))
         shell(leave_out, environment, tmp_path)
         [line] = (tmp_path / "left_out.jsonl").read_text().splitlines()
         assert json.loads(line)["new"] == {"id": 1, "name": "b"}
@@ -110,7 +115,7 @@ def test_leaving_a_transaction_out(source: Database, tmp_path: Path) -> None:
             follow()
         target.execute(block("sql", "SET lsn = NULL"))
         follow()
-        assert target.execute("SELECT * FROM users") == [(2, "c")]
+        assert target.execute("SELECT * FROM users") == [(2, "c"), (3, "d")]
 
 
 def test_adding_a_table(source: Database, tmp_path: Path) -> None:

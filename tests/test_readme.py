@@ -19,6 +19,7 @@ from servers import Database
 
 README = Path(__file__).parents[1] / "README.md"
 FORMATS = README.parent / "docs" / "formats.md"
+TYPES = README.parent / "docs" / "types.md"
 
 
 def snippets(file: Path) -> list[tuple[str, str]]:
@@ -89,6 +90,11 @@ def test_the_example(database: Database, environment: dict[str, str]) -> None:
 
 def test_the_decoder_alone() -> None:
     exec(compile(blocks("python")[1], str(README), "exec"), {})
+
+
+def test_the_snippet_of_the_types() -> None:
+    [(_, snippet)] = snippets(TYPES)
+    exec(compile(snippet, str(TYPES), "exec"), {})
 
 
 def test_the_snippet_of_the_formats(
