@@ -824,6 +824,7 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before=None, 
             f"{width} columns, the relation {name_of(plan)} has {plan.width}", reader.at - 2
         )
     cdef list values = PyList_New(width) if row is None else None
+    cdef DictRows dicts = plan.dicts
     cdef int index = 0
     cdef int kind = 0
     try:
@@ -841,7 +842,7 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before=None, 
                 Py_INCREF(value)  # which the list then owns
                 PyList_SET_ITEM(values, index, value)
             else:
-                put(plan.dicts, row, index, value)
+                put(dicts, row, index, value)
     except LOAD_ERRORS:
         raise not_loaded(reader, plan, index, kind, None) from None
     except LoaderFailed as error:
@@ -907,12 +908,13 @@ cdef list read_copied(Reader reader, Plan plan):
 
 cdef inline object load_value(Reader reader, Plan plan, int index, int kind):
     """The value that the reader has found, by its column's loader."""
-    cdef Loader loader = <Loader>PyList_GET_ITEM(
+    # Borrowed: the plan keeps it.
+    cdef PyObject *loader = <PyObject *>PyList_GET_ITEM(
         plan.text if kind == TEXT else plan.binary, index
     )
-    if loader is None:
+    if <object>loader is None:
         raise bad_value(reader, plan, index, "binary, and values='text' was asked for")
-    return loader.load(loader, reader.data + reader.start, reader.size)
+    return (<Loader>loader).load(<Loader>loader, reader.data + reader.start, reader.size)
 
 
 cdef object not_loaded(Reader reader, Plan plan, int index, int kind, cause):

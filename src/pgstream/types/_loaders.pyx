@@ -308,8 +308,11 @@ cdef inline void put_four(char *out, int group) noexcept:
 cdef inline object utf8(const unsigned char *data, Py_ssize_t size):
     """The text, or the bytes where it is not valid UTF-8."""
     text = ascii(data, size)
-    if text is not None:
-        return text
+    return beyond_ascii(data, size) if text is None else text
+
+
+cdef object beyond_ascii(const unsigned char *data, Py_ssize_t size):
+    """The same for what is not all ASCII: apart, so that ``utf8`` has no errors to prepare for."""
     try:
         return PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
     except UnicodeDecodeError:
