@@ -11,7 +11,7 @@ BUILT_FROM := pyproject.toml setup.py $(shell find src \
 	-name '*.pyx' -o -name '*.pxd' -o -name messages.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all faults servers lint format bench bench-report bench-peers \
+.PHONY: help demo test test-all faults servers wheels lint format bench bench-report bench-peers \
 	instructions clean
 
 help: ## show this list
@@ -40,6 +40,11 @@ faults: $(READY) ## each fault, many rounds (ten minutes); writes docs/faults.md
 
 servers: $(READY) ## fetch PostgreSQL 14 to 18 for the tests, and start each once
 	@$(BIN)/python tests/servers.py
+
+wheels: $(READY) ## the sdist, and a wheel for each CPython from 3.11 up that is here, in dist/
+	@rm -rf dist
+	@bash ci/wheels.sh dist $$(sh ci/pythons.sh | cut -d ' ' -f 2-)
+	@ls dist
 
 lint: $(READY) ## style, formatting, types, and the stubs of the compiled modules
 	@$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the sdist, and from it the wheel; installs each into an empty environment, away
-# from the tree, and runs what users would run.
+# Builds the sdist and the wheel as they are released (ci/wheels.sh); installs each into an
+# empty environment, away from the tree, and runs what users would run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -36,8 +36,7 @@ uses() { # DIRECTORY IMPLEMENTATION: the decoder that it chooses
 }
 
 echo "== sdist and wheel"
-PGSTREAM_REQUIRE_EXT=1 "$python" -m build --outdir "$work/dist" . >"$work/log" 2>&1 ||
-    { cat "$work/log" >&2; fail "the build failed"; }
+bash ci/wheels.sh "$work/dist" "$python"
 sdist=$(echo "$work"/dist/*.tar.gz)
 wheel=$(echo "$work"/dist/*.whl)
 "$python" -m tarfile -l "$sdist" >"$work/contents"
@@ -52,6 +51,7 @@ for file in pgstream/py.typed pgstream/_decode.pyi '[^/]*/licenses/LICENSE'; do
     grep -q "^$file " "$work/contents" || fail "the wheel has no $file"
 done
 ! grep -E '^[^/]*tests|\.c ' "$work/contents" || fail "this does not belong in the wheel"
+[ "$(uname -s)" != Linux ] || [[ $wheel == *manylinux* ]] || fail "for this machine alone: $wheel"
 cd "$work"
 
 echo "== the wheel, in an empty environment"
