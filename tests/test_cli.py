@@ -13,8 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from pgstream.capture import read_capture
 from pgstream.cli.output import _end_last_line
 from pgstream.embedded import Server
 from servers import Database
+from waiting import eventually
 
 TABLES = """
     CREATE TABLE users (id int PRIMARY KEY, name text, born date, extra jsonb);
@@ -61,13 +61,6 @@ def url(database: Database, **parameters: str) -> str:
 
 def lines_of(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.01)
 
 
 def is_active(database: Database) -> bool:
@@ -609,7 +602,7 @@ def test_a_signal_ends_a_recording_that_is_whole(shop: CommandLine, database: Da
     database.execute("INSERT INTO items SELECT generate_series(1, 5000)")
     with shop.running("record", "capture") as process:
         capture = shop.directory / "capture"
-        wait_for(lambda: capture.exists() and capture.stat().st_size)  # it is reading
+        eventually(lambda: capture.exists() and capture.stat().st_size)  # it is reading
         process.send(signal.SIGINT)
         status, stdout, stderr = process.ended()
     assert (status, stdout) == (130, "")
@@ -660,7 +653,7 @@ def test_ctrl_c_while_the_slot_cannot_be_created(cli: CommandLine, database: Dat
         cli.running("run", *options) as process,
     ):
         connection.execute("INSERT INTO items VALUES (1)")
-        wait_for(
+        eventually(
             lambda: database.execute(
                 "SELECT FROM pg_stat_activity WHERE backend_type = 'walsender' "
                 "AND wait_event_type = 'Lock' AND datname = current_database()"
@@ -670,7 +663,7 @@ def test_ctrl_c_while_the_slot_cannot_be_created(cli: CommandLine, database: Dat
         status, stdout, stderr = process.ended()
     assert (status, stdout) == (130, "")
     assert "Traceback" not in stderr
-    wait_for(
+    eventually(
         lambda: (
             not database.execute(
                 "SELECT FROM pg_replication_slots WHERE database = current_database()"
@@ -685,7 +678,7 @@ def test_a_second_ctrl_c_does_not_wait(shop: CommandLine, database: Database) ->
     with shop.running("run") as process:
         pipe = process.stdout.fileno()
         size = fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
-        wait_for(
+        eventually(
             lambda: struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))) == (size,)
         )
         process.send(signal.SIGINT)
@@ -891,7 +884,7 @@ def test_no_right_to_drop_a_slot(cli: CommandLine, any_database: Database) -> No
 
 def test_a_slot_in_use(shop: CommandLine, database: Database) -> None:
     with shop.running("run") as process:
-        wait_for(lambda: is_active(database))
+        eventually(lambda: is_active(database))
         [(pid,)] = database.execute(
             f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{database.name}'"
         )

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -22,6 +21,7 @@ import servers
 from pgstream.embedded import Server, embedded_installation
 from pgstream.errors import PgstreamError, ServerError
 from servers import Database, fresh_database
+from waiting import eventually
 
 IS_ROOT = os.geteuid() == 0
 
@@ -60,14 +60,6 @@ def members(directory: Path) -> list[str]:
     """The command lines of the processes that have to do with a directory."""
     done = subprocess.run(["ps", "-wwAo", "args="], capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if str(directory) in line]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not happen in time")
-        time.sleep(0.02)
 
 
 def value_of(dsn: str, query: str) -> object:
@@ -332,9 +324,9 @@ def test_a_killed_parent_leaves_nothing_behind(how: signal.Signals) -> None:
         assert alive(int(pid))
         process.send_signal(how)
         process.wait(30)
-    wait_until(lambda: not Path(directory).exists())
-    wait_until(lambda: not alive(int(pid)))
-    wait_until(lambda: members(Path(directory)) == [])
+    eventually(lambda: not Path(directory).exists())
+    eventually(lambda: not alive(int(pid)))
+    eventually(lambda: members(Path(directory)) == [])
 
 
 def test_an_interrupt_of_the_terminal_does_not_reach_the_server() -> None:

@@ -7,7 +7,6 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ import pgstream
 from pgstream import LSN, Commit, Event, Insert, Stream
 from proxy import Proxy
 from servers import Database
+from waiting import eventually
 
 SHORT = "-c wal_sender_timeout=1s"
 
@@ -31,16 +31,6 @@ def shop(database: Database) -> Database:
 
 def open_stream(database: Database, dsn: str | None = None, **options: Any) -> Stream:
     return pgstream.connect(dsn or database.dsn, slot=f"slot_{database.name}", **options)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Poll until it holds; False if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def slot_row(database: Database, column: str) -> Any:
@@ -110,7 +100,7 @@ def test_a_stuck_reader_frees_the_slot(shop: Database, caplog: pytest.LogCapture
     with open_stream(shop, handler_timeout=0.5) as stream:
         first = read_one(stream)
         assert slot_row(shop, "active")
-        assert eventually(lambda: not slot_row(shop, "active"))
+        eventually(lambda: not slot_row(shop, "active"))
         assert "has not come back for" in caplog.text
         again = read_one(stream)
         stream.ack()
@@ -143,7 +133,7 @@ def test_a_server_that_does_not_answer_is_given_up(shop: Database) -> None:
         reader = threading.Thread(daemon=True, target=lambda: events.extend(read_one(stream)))
         reader.start()
         proxy.stall()
-        assert eventually(lambda: any("has not answered for" in text for text in said))
+        eventually(lambda: any("has not answered for" in text for text in said))
         proxy.cut()  # the server must not keep the dead connection's slot for long
         proxy.resume()
         shop.execute("INSERT INTO users VALUES (2)")
@@ -183,7 +173,7 @@ def test_the_slot_follows_while_only_others_change(any_database: Database) -> No
         for _ in range(3):
             any_database.execute("INSERT INTO other SELECT g FROM generate_series(1, 1000) g")
             target = LSN(any_database.execute("SELECT pg_current_wal_lsn()")[0][0])
-            assert eventually(
+            eventually(
                 lambda: LSN(slot_row(any_database, "confirmed_flush_lsn")) >= target  # noqa: B023
             )
         stream.stop()
@@ -231,4 +221,4 @@ def test_a_stream_that_nobody_holds_is_not_kept(shop: Database) -> None:
     with pytest.warns(ResourceWarning):
         let_go()
     assert held() is None
-    assert eventually(lambda: not slot_row(shop, "active"))
+    eventually(lambda: not slot_row(shop, "active"))

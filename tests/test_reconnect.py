@@ -7,8 +7,7 @@ import contextlib
 import gc
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -31,6 +30,7 @@ from pgstream import (
 from pgstream.embedded import Server, embedded_installation
 from proxy import Proxy
 from servers import Database
+from waiting import eventually
 
 
 @pytest.fixture
@@ -76,16 +76,6 @@ def terminate(database: Database) -> int:
         f" WHERE slot_name = 'slot_{database.name}'"
     )
     return int(pid)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Poll until it holds; False if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def flushed(database: Database) -> LSN:
@@ -213,9 +203,9 @@ def test_an_acknowledgement_that_did_not_arrive_is_sent_again(
         stream.ack()
         reader = threading.Thread(daemon=True, target=lambda: next(stream, None))
         reader.start()
-        assert eventually(lambda: stream.positions.flushed >= commit.end_lsn)
+        eventually(lambda: stream.positions.flushed >= commit.end_lsn)
         terminate(shop)
-        assert eventually(lambda: flushed(shop) >= commit.end_lsn, 5)
+        eventually(lambda: flushed(shop) >= commit.end_lsn, 5)
         stream.stop()
         reader.join(30)
     [(told, stands)] = stood
@@ -228,9 +218,9 @@ def test_a_batch_that_was_begun_is_dropped(shop: Database) -> None:
     with open_stream(shop) as stream:
 
         def lose_it_while_it_is_held() -> None:
-            assert eventually(lambda: stream.positions.events == 7)
+            eventually(lambda: stream.positions.events == 7)
             terminate(shop)
-            assert eventually(lambda: stream.positions.events == 14)
+            eventually(lambda: stream.positions.events == 14)
             stream.stop()
 
         other = threading.Thread(daemon=True, target=lose_it_while_it_is_held)
@@ -301,12 +291,12 @@ def test_a_server_that_restarts_is_waited_for() -> None:
         for number, mode in ((1, "fast"), (2, "immediate"), (3, "")):
             with psycopg.connect(own.dsn(), autocommit=True) as admin:
                 admin.execute(f"INSERT INTO users VALUES ({number})".encode())
-            assert eventually(lambda: number in ids(events))  # noqa: B023
-            assert eventually(lambda: not stream.positions.in_flight or number == 3)  # noqa: B023
+            eventually(lambda: number in ids(events))  # noqa: B023
+            eventually(lambda: not stream.positions.in_flight or number == 3)  # noqa: B023
             if mode:
                 said.clear()
                 own.stop(mode)  # type: ignore[arg-type]
-                assert eventually(lambda: any("attempt 2)" in text for text in said))
+                eventually(lambda: any("attempt 2)" in text for text in said))
                 own.start()
         reader.join(60)
         assert not reader.is_alive()
@@ -328,7 +318,7 @@ def test_a_stop_ends_trying(shop: Database, proxy: Proxy) -> None:
         proxy.cut()
         reader = threading.Thread(daemon=True, target=lambda: list(stream))
         reader.start()
-        assert eventually(lambda: stream.status().state == "reconnecting")
+        eventually(lambda: stream.status().state == "reconnecting")
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
@@ -340,10 +330,10 @@ def test_the_collector_runs_while_the_server_is_away(shop: Database, proxy: Prox
         reader = threading.Thread(daemon=True, target=lambda: list(batches))
         reader.start()
         shop.execute("INSERT INTO users VALUES (1)")
-        assert eventually(lambda: not gc.isenabled())  # a batch gathers
+        eventually(lambda: not gc.isenabled())  # a batch gathers
         proxy.refuse = True
         proxy.cut()
-        assert eventually(lambda: stream.status().state == "reconnecting" and gc.isenabled())
+        eventually(lambda: stream.status().state == "reconnecting" and gc.isenabled())
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
@@ -450,7 +440,7 @@ def test_a_slot_read_by_another_meanwhile_is_refused(shop: Database) -> None:
 def _while_down(database: Database, *statements: str) -> None:
     """End the connection, and run this before it is made again: the reader is not reading."""
     terminate(database)
-    assert eventually(lambda: not slot_is_active(database))
+    eventually(lambda: not slot_is_active(database))
     for statement in statements:
         database.execute(statement)
 

@@ -8,8 +8,7 @@ import io
 import json
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from pgstream.embedded import Server
 from pgstream.handlers import PostgresHandler, SQLiteHandler
 from replica import select_text
 from servers import Database, fresh_database
+from waiting import eventually
 
 SECONDS = 30
 
@@ -49,13 +49,6 @@ def slots(database: Database) -> list[tuple[str, bool, str]]:
         "SELECT slot_name, temporary, confirmed_flush_lsn::text FROM pg_replication_slots"
         f" WHERE database = '{database.name}'"
     )  # type: ignore[return-value]
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def follow(database: Database, **settings: Any) -> pgstream.Stream:

@@ -26,6 +26,7 @@ from pgstream.snapshot.rows import TextRows
 from pgstream.snapshot.slot import be_patient, make_permanent, temporary_name
 from replica import exactly, select, select_text
 from servers import Database
+from waiting import eventually
 
 SECONDS = 60
 
@@ -90,13 +91,6 @@ def snapshots() -> Iterator[Callable[..., Snapshot]]:
         yield lambda *args, **settings: stack.enter_context(
             contextlib.closing(Snapshot(*args, **settings))
         )
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 SHAPES = """

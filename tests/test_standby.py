@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,6 +18,7 @@ from conftest import not_available
 from pgstream import LSN, Commit, Event, Insert, PublicationNotFound, ServerError
 from pgstream.embedded import Server
 from servers import Database
+from waiting import eventually
 
 
 class Standby(Server):
@@ -69,7 +69,7 @@ def pair(version: int, **settings: str) -> Iterator[tuple[Server, Standby]]:
         )
         stack.enter_context(standby)  # stopped before the primary
         primary.start()
-        assert eventually(lambda: on(primary, "SELECT count(*) FROM pg_stat_replication") == [(1,)])
+        eventually(lambda: on(primary, "SELECT count(*) FROM pg_stat_replication") == [(1,)])
         yield primary, standby
 
 
@@ -79,16 +79,6 @@ def on(server: Server, *statements: str) -> list[tuple[object, ...]]:
         for statement in statements:
             cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Poll until it holds; False if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def whichever_is_primary(primary: Server, standby: Server) -> str:
@@ -104,7 +94,7 @@ def whichever_is_primary(primary: Server, standby: Server) -> str:
 def caught_up(primary: Server, standby: Server) -> None:
     """Wait until the standby has replayed all that the primary has written."""
     [(position,)] = on(primary, "SELECT pg_current_wal_flush_lsn()")
-    assert eventually(
+    eventually(
         lambda: LSN(str(on(standby, "SELECT pg_last_wal_replay_lsn()")[0][0])) >= LSN(str(position))
     )
 
@@ -113,7 +103,7 @@ def slot_is_synced(primary: Server, standby: Server) -> None:
     """Wait until the standby has the failover slot for good."""
     on(primary, "SELECT pg_log_standby_snapshot()")
     synced = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
-    assert eventually(lambda: on(standby, synced) == [(1,)])
+    eventually(lambda: on(standby, synced) == [(1,)])
 
 
 def flushed(server: Server) -> LSN:
@@ -155,12 +145,12 @@ def test_reading_from_a_standby(version: int) -> None:
         reader.start()
         on(primary, "INSERT INTO other SELECT g FROM generate_series(1, 1000) g")
         [(target,)] = on(primary, "SELECT pg_current_wal_flush_lsn()")
-        assert eventually(lambda: flushed(standby) >= LSN(str(target)))
+        eventually(lambda: flushed(standby) >= LSN(str(target)))
         # And so it does when the standby is promoted under it.
         on(standby, "SELECT pg_promote()")
         on(standby, "INSERT INTO users VALUES (3)")
         commit = LSN(str(on(standby, "SELECT pg_current_wal_flush_lsn()")[0][0]))
-        assert eventually(lambda: stream.positions.handled >= commit)
+        eventually(lambda: stream.positions.handled >= commit)
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
@@ -202,20 +192,20 @@ def test_what_was_handed_out_and_never_reached_the_standby(version: int) -> None
         reader = threading.Thread(daemon=True, target=read)
         reader.start()
         on(primary, "INSERT INTO users VALUES (1)")
-        assert eventually(lambda: ids(events) == [1])
+        eventually(lambda: ids(events) == [1])
         slot_is_synced(primary, standby)
         caught_up(primary, standby)
         on(standby, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
         receivers = (
             "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walreceiver'"
         )
-        assert eventually(lambda: on(primary, receivers) == [(0,)])
+        eventually(lambda: on(primary, receivers) == [(0,)])
         on(primary, "INSERT INTO users VALUES (2)")
-        assert eventually(lambda: ids(events) == [1, 2] and isinstance(events[-1], Commit))
+        eventually(lambda: ids(events) == [1, 2] and isinstance(events[-1], Commit))
         primary.stop("immediate")
         on(standby, "SELECT pg_promote()")
         on(standby, "INSERT INTO users VALUES (3)")
-        assert eventually(lambda: bool(errors))
+        eventually(lambda: bool(errors))
         assert "were handed out, and the server has lost them" in str(errors[0])
         stream.close()
         with pgstream.connect(both, until="now") as stream:
@@ -234,18 +224,18 @@ def test_going_on_after_a_failover(version: int) -> None:
         reader = threading.Thread(daemon=True, target=stream.run, args=[events.append])
         reader.start()
         on(primary, "INSERT INTO users VALUES (1)")
-        assert eventually(lambda: ids(events) == [1])
+        eventually(lambda: ids(events) == [1])
         slot_is_synced(primary, standby)
         with pytest.raises(ServerError, match="before the standby is promoted"):
             pgstream.connect(standby.dsn())
         on(primary, "INSERT INTO users VALUES (2)")
-        assert eventually(lambda: ids(events) == [1, 2])
+        eventually(lambda: ids(events) == [1, 2])
         caught_up(primary, standby)
         primary.stop("immediate")
-        assert eventually(lambda: stream.status().state == "reconnecting")
+        eventually(lambda: stream.status().state == "reconnecting")
         on(standby, "SELECT pg_promote()")
         on(standby, "INSERT INTO users VALUES (3)")
-        assert eventually(lambda: 3 in ids(events))
+        eventually(lambda: 3 in ids(events))
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from pgstream import (
 from pgstream.config import Config
 from pgstream.reading import Reading
 from servers import Database
+from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("both_decoders")
 
@@ -64,16 +65,6 @@ def insert(database: Database, *ids: int) -> None:
 
 def ids(events: list[Event]) -> list[int]:
     return [event.new["id"] for event in events if isinstance(event, Insert)]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Poll until it holds; False if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_changes_become_events(shop: Database) -> None:
@@ -409,8 +400,8 @@ def test_a_buffering_handler_is_flushed_while_the_stream_is_idle(shop: Database)
     stream = open_stream(shop)
     thread = threading.Thread(target=stream.run, args=[handler])
     thread.start()
-    assert eventually(lambda: ids(handler.written) == [1])
-    assert eventually(lambda: flushed(shop) >= handler.written[-1].end_lsn)  # type: ignore[union-attr]
+    eventually(lambda: ids(handler.written) == [1])
+    eventually(lambda: flushed(shop) >= handler.written[-1].end_lsn)  # type: ignore[union-attr]
     stream.stop()
     thread.join(20)
     assert not thread.is_alive()
@@ -458,7 +449,7 @@ def test_an_idle_publication_does_not_hold_back_wal(shop: Database) -> None:
         for _ in range(3):
             shop.execute("INSERT INTO unpublished SELECT g FROM generate_series(1, 1000) g")
             target = LSN(shop.execute("SELECT pg_current_wal_lsn()")[0][0])
-            assert eventually(lambda target=target: flushed(shop) >= target)  # type: ignore[misc]
+            eventually(lambda target=target: flushed(shop) >= target)  # type: ignore[misc]
         stream.stop()
         thread.join(20)
         assert not thread.is_alive()
@@ -473,10 +464,10 @@ def test_keepalives_do_not_pass_what_is_unacknowledged(shop: Database) -> None:
         end = LSN(shop.execute("SELECT pg_current_wal_lsn()")[0][0])
         thread = threading.Thread(target=lambda: list(stream))
         thread.start()
-        assert eventually(lambda: stream.positions.received >= end)
+        eventually(lambda: stream.positions.received >= end)
         assert flushed(shop) == before
         stream.ack()
-        assert eventually(lambda: flushed(shop) >= commit.end_lsn)
+        eventually(lambda: flushed(shop) >= commit.end_lsn)
         stream.stop()
         thread.join(20)
 
