@@ -224,7 +224,7 @@ def test_no_room_and_a_lost_slot(sick_server: Server) -> None:
         connection.execute("CHECKPOINT")
         lost = one(found(), "slot mine is lost (wal_removed)")
         assert lost.level == "problem"
-        assert lost.fix.startswith("pgstream slot drop mine && pgstream slot create mine  #")
+        assert lost.fix.startswith("pgstream slot drop mine && pgstream run --slot mine --snapshot")
 
 
 def test_wal_level(sick_server: Server) -> None:

@@ -26,6 +26,7 @@ from pgstream import (
 )
 from pgstream.embedded import Server, embedded_installation
 from servers import Database
+from waiting import eventually
 
 SECRET = "s3cr€t/pass word"
 
@@ -245,7 +246,24 @@ def test_slot_was_invalidated() -> None:
             admin.execute("SELECT pg_switch_wal(), pg_logical_emit_message(false, 'x', 'x')")
         admin.execute("CHECKPOINT")
         assert admin.execute("SELECT wal_status FROM pg_replication_slots").fetchone() == ("lost",)
-        with pytest.raises(SlotLost, match=r"changes after 0/\w+ are lost"):
+        with pytest.raises(SlotLost, match=r"\(wal_removed\): changes after 0/\w+ are lost"):
+            pgstream.connect(server.dsn())
+
+
+def test_slot_was_idle_for_too_long() -> None:
+    with (
+        Server(embedded_installation(), settings={"idle_replication_slot_timeout": "1s"}) as server,
+        psycopg.connect(server.dsn(), autocommit=True) as admin,
+    ):
+        pgstream.connect(server.dsn(), create_publication=True).close()
+
+        def lost() -> bool:
+            admin.execute("CHECKPOINT")  # which looks for idle slots
+            status = admin.execute("SELECT wal_status FROM pg_replication_slots").fetchone()
+            return status == ("lost",)
+
+        eventually(lost)
+        with pytest.raises(SlotLost, match=r"was invalidated \(idle_timeout\)"):
             pgstream.connect(server.dsn())
 
 

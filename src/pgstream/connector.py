@@ -251,9 +251,9 @@ class Connector:
             )
         if slot.wal_status == "lost":
             raise SlotLost(
-                f"slot {slot.name!r} was invalidated: the server has removed WAL that it needs,"
+                f"slot {slot.name!r} was invalidated ({slot.invalidation_reason or 'wal_removed'}):"
                 f" changes after {slot.confirmed_flush_lsn} are lost to it",
-                f"pgstream slot drop --slot {slot.name}, then copy the tables anew",
+                f"pgstream slot drop {slot.name}, then start with a copy of the tables (--snapshot)",
             )
 
     def start(self, position: LSN, ours: Collection[int] = ()) -> PQGen[None]:

@@ -243,7 +243,6 @@ def _check_slot(server: _Server) -> Iterator[Finding]:
         )
         return
     server.slot = slot = found[0]
-    anew = f"pgstream slot drop {name} && pgstream slot create {name}"
     another = f"{name[: _LONGEST_NAME - 2]}_2"
     beside = f"pgstream slot create {another}  # and read from it: this one is another reader's"
     if slot["plugin"] != "pgoutput":
@@ -262,7 +261,8 @@ def _check_slot(server: _Server) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"slot {name} is lost ({reason}): what was not read before cannot be read any more",
-            f"{anew}  # then copy the tables anew: there is a gap",
+            f"pgstream slot drop {name} && pgstream run --slot {name} --snapshot"
+            "  # a copy of the tables, for there is a gap",
         )
     else:
         yield from _check_slot_lag(server, slot)

@@ -38,6 +38,7 @@ class Slot:
         lag: Bytes of WAL between ``confirmed_flush_lsn`` and the server's position.
         failover: Whether it is copied to standbys (PostgreSQL 17).
         synced: Whether it is such a copy.
+        invalidation_reason: Why it cannot be read any more (PostgreSQL 17).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Slot:
     lag: int | None
     failover: bool = False
     synced: bool = False
+    invalidation_reason: str | None = None
 
 
 def execute(pgconn: PGconn, statement: str | sql.Composable) -> PQGen[PGresult]:
@@ -97,7 +99,9 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
     condition: sql.Composable = sql.SQL("slot_type = 'logical'")
     if name is not None:
         condition = sql.SQL("slot_name = {}").format(sql.Literal(name))
-    copies = "failover, synced" if pgconn.server_version >= 170000 else "false, false"
+    later = "false, false, NULL"
+    if pgconn.server_version >= 170000:
+        later = "failover, synced, invalidation_reason"
     rows = yield from query(
         pgconn,
         sql.SQL(
@@ -106,7 +110,7 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
             " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
             " ELSE pg_current_wal_lsn() END - confirmed_flush_lsn, {}"
             " FROM pg_catalog.pg_replication_slots WHERE {} ORDER BY slot_name"
-        ).format(sql.SQL(copies), condition),
+        ).format(sql.SQL(later), condition),
     )
     return [
         Slot(
@@ -121,6 +125,7 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
             lag=None if lag is None else int(lag),
             failover=failover == "t",
             synced=synced == "t",
+            invalidation_reason=reason,
         )
         for (
             slot,
@@ -134,6 +139,7 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
             lag,
             failover,
             synced,
+            reason,
         ) in rows
     ]
 
