@@ -120,7 +120,8 @@ def test_json(
     benchmark.pedantic(write, setup=yardstick, rounds=5, warmup_rounds=1)
     if benchmark.stats is not None:
         found = len(payloads) / benchmark.stats.stats.median
-        rate("json", stream, contender, found, yardstick.multiple(found))
+        multiple = yardstick.multiple(len(payloads), benchmark.stats.stats.data)
+        rate("json", stream, contender, found, multiple)
 
 
 def check(path: Path, expected: bytes, *, by_value: bool) -> None:

@@ -48,9 +48,14 @@ class Yardstick:
         self._read()
         self._seconds.append(time.perf_counter() - began)
 
-    def multiple(self, rate: float) -> float:
-        """How many times as many messages a second ``rate`` is."""
-        return rate / (self._messages / statistics.median(self._seconds))
+    def multiple(self, messages: int, seconds: Sequence[float]) -> float:
+        """How many times as fast the contender was, which read ``messages`` messages in so many
+        seconds in each pass: the median over the passes, each against the yardstick before it.
+        """
+        before = self._seconds[-len(seconds) :]  # without those before warm-up passes
+        pairs = zip(before, seconds, strict=True)
+        times = statistics.median(yardstick / contender for yardstick, contender in pairs)
+        return times * messages / self._messages
 
 
 def folder() -> Path:
