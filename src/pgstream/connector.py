@@ -253,7 +253,7 @@ class Connector:
             raise SlotLost(
                 f"slot {slot.name!r} was invalidated ({slot.invalidation_reason or 'wal_removed'}):"
                 f" changes after {slot.confirmed_flush_lsn} are lost to it",
-                f"pgstream slot drop {slot.name}, then start with a copy of the tables (--snapshot)",
+                f"pgstream slot drop {slot.name}, then start with a copy of the tables: --snapshot",
             )
 
     def start(self, position: LSN, ours: Collection[int] = ()) -> PQGen[None]:
