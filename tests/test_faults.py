@@ -290,6 +290,7 @@ def test_the_server_goes_away(server: Server) -> None:
                     break
             with pytest.raises(ConnectionLost, match="start again"):
                 next(stream)
+            assert list(stream) == []  # it has ended, and says no more
         assert len(seen) == 3
         own.start()
         with psycopg.connect(own.dsn(), autocommit=True) as admin:

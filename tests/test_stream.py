@@ -67,6 +67,16 @@ def ids(events: list[Event]) -> list[int]:
     return [event.new["id"] for event in events if isinstance(event, Insert)]
 
 
+def test_a_stream_that_has_ended_stays_so(shop: Database) -> None:
+    shop.execute("INSERT INTO users VALUES (1, 'Mujib')")
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1]
+        assert list(stream) == []
+        assert list(stream.batches()) == []
+        with pytest.raises(StopIteration):
+            next(stream)
+
+
 def test_changes_become_events(shop: Database) -> None:
     shop.execute("INSERT INTO users VALUES (1, 'Mujib', repeat('b', 9000))")
     shop.execute("UPDATE users SET name = 'Bum'")

@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -121,17 +122,17 @@ class Course:
         self.result: Any = None
         self.answered = False
         self._steps = steps
-        self._began = False
         self._answer: Any = None
         self._error: Exception | None = None
 
     def next(self) -> Step | None:
         """The next step; ``None`` at the end."""
         answer, error = self._answer, self._error
-        if error is None and self._began and not self.answered:
+        suspended = getgeneratorstate(self._steps) == GEN_SUSPENDED  # neither new nor at the end
+        if suspended and error is None and not self.answered:
             error = Interrupted()
         self._answer = self._error = None
-        self._began, self.answered = True, False
+        self.answered = False
         try:
             return self._steps.send(answer) if error is None else self._steps.throw(error)
         except StopIteration as end:
