@@ -35,7 +35,7 @@ Table: TypeAlias = tuple[str, str]
 """The schema and the name of a table."""
 
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
-_NAME_LIMIT: Final = 63
+NAME_LIMIT: Final = 63
 _MOST_JOBS: Final = 64
 _PART: Final = r'"(?:[^"]|"")+"|[^".,\s]+'
 _TABLE: Final = re.compile(rf"(?:({_PART})\.)?({_PART})")
@@ -274,10 +274,10 @@ def load_dotenv(directory: Path | None = None) -> None:
 
 
 def _check_identifier(what: str, name: str) -> None:
-    if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > _NAME_LIMIT:
+    if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > NAME_LIMIT:
         raise ConfigError(
             f"{name!r} cannot be the name of a {what}",
-            f"a name has 1 to {_NAME_LIMIT} bytes and no NUL",
+            f"a name has 1 to {NAME_LIMIT} bytes and no NUL",
         )
 
 

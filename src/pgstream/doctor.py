@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from .config import Config
+from .config import NAME_LIMIT, Config
 
 Level: TypeAlias = Literal["ok", "warning", "problem"]
 Row: TypeAlias = dict[str, Any]
@@ -27,7 +27,6 @@ _DAY: Final = 86_400
 _STATEMENT_TIMEOUT: Final = "10s"
 _CONNECT_SECONDS: Final = 10
 _TABLES_NAMED: Final = 10
-_LONGEST_NAME: Final = 63
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def _check_slot(server: _Server) -> Iterator[Finding]:
         )
         return
     server.slot = slot = found[0]
-    another = f"{name[: _LONGEST_NAME - 2]}_2"
+    another = f"{name[: NAME_LIMIT - 2]}_2"
     beside = f"pgstream slot create {another}  # and read from it: this one is another reader's"
     if slot["plugin"] != "pgoutput":
         plugin = slot["plugin"] or "none, it is a physical slot"
