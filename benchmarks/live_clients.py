@@ -36,11 +36,17 @@ def receive_only(task: argparse.Namespace) -> int:
 
     The connection of the product, without decoder or positions. Counts every payload.
     """
-    config = Config(dsn=task.dsn, slot=task.slot, publication=task.publication, binary=task.binary)
+    config = Config(
+        dsn=task.dsn,
+        slot=task.slot,
+        publication=task.publication,
+        binary=task.binary,
+        notice=print,
+    )
     end, count = pgstream.LSN(task.end), 0
     connection = perform(Connect(replication_conninfo(config)))
     pgconn = connection.pgconn
-    connector = Connector(pgconn, config, print, binary=task.binary)
+    connector = Connector(pgconn, config, binary=task.binary)
     perform(Run(connector.prepare(), pgconn))
     perform(Run(connector.start(pgstream.LSN(0)), pgconn))
     reported = time.monotonic()

@@ -7,12 +7,13 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import pgstream
-from pgstream import LSN, Commit, Event, Insert, Stream
+from pgstream import LSN, Begin, Commit, Event, Insert, SnapshotBegin, SnapshotRow, Stream
 from proxy import Proxy
 from servers import Database
 from waiting import eventually
@@ -208,17 +209,61 @@ def test_status(shop: Database) -> None:
     assert closed.flushed == commit.end_lsn
 
 
-def test_a_stream_that_nobody_holds_is_not_kept(shop: Database) -> None:
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Only what nothing refers to goes, and at once."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("how", ["iter", "batches", "reconnect"])
+def test_a_stream_that_nobody_holds_is_not_kept(shop: Database, how: str) -> None:
     stream = open_stream(shop)
+    if how == "reconnect":
+        shop.execute(f"SELECT pg_terminate_backend({reader_pid(shop)})")
+    shop.execute("INSERT INTO users VALUES (1)")
+    if how == "batches":
+        assert ids(next(stream.batches(max_seconds=0.01))) == [1]
+    else:
+        assert ids(read_one(stream)) == [1]
     held = weakref.ref(stream._session)
     streams = [stream]
     del stream
-
-    def let_go() -> None:
-        streams.clear()
-        gc.collect()
-
     with pytest.warns(ResourceWarning):
-        let_go()
+        streams.clear()
     assert held() is None
     eventually(lambda: not slot_row(shop, "active"))
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_stream_that_nobody_holds_is_not_kept_by_asyncio(shop: Database) -> None:
+    async def main() -> None:
+        stream = pgstream.connect_async(shop.dsn, slot=f"slot_{shop.name}")
+        await stream._open()
+        shop.execute("INSERT INTO users VALUES (1)")
+        assert isinstance(await anext(stream), Begin)
+        held = weakref.ref(stream._session)
+        streams = [stream]
+        del stream
+        with pytest.warns(ResourceWarning):
+            streams.clear()
+        assert held() is None
+
+    asyncio.run(main())
+    eventually(lambda: not slot_row(shop, "active"))
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_copy_that_nobody_holds_is_not_kept(shop: Database) -> None:
+    shop.execute("INSERT INTO users SELECT g FROM generate_series(1, 10) g")
+    stream = pgstream.connect(shop.dsn, slot=f"copy_{shop.name}", snapshot=True)
+    assert [type(next(stream)) for _ in range(3)] == [SnapshotBegin, SnapshotRow, SnapshotRow]
+    held = weakref.ref(stream._session)
+    streams = [stream]
+    del stream
+    with pytest.warns(ResourceWarning):
+        streams.clear()
+    assert held() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -27,6 +28,8 @@ from .types import Numeric
 
 if TYPE_CHECKING:
     from .snapshot import SnapshotProgress
+
+log = logging.getLogger("pgstream")
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
 Values: TypeAlias = Literal["typed", "text"]
@@ -180,6 +183,17 @@ class Config:
             value = getattr(self, name)
             if not callable(value) and (value is not None or name in ("json_loads", "row_factory")):
                 raise ConfigError(f"{name} is {value!r}", "give a function")
+
+    def tell(self, text: str, level: int = logging.INFO) -> None:
+        """Say what is worth telling a person: to ``notice``, or without it to the log."""
+        if self.notice is not None:
+            self.notice(text)
+        else:
+            log.log(level, "%s", text)
+
+    def warn(self, text: str) -> None:
+        """The same, for what is a warning of the log."""
+        self.tell(text, logging.WARNING)
 
     def redact(self, text: str) -> str:
         """Return ``text`` with the passwords replaced by ``***``: see :mod:`pgstream.redaction`."""

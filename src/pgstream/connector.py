@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
 import psycopg
@@ -118,7 +118,6 @@ class Connector:
     Args:
         pgconn: An open connection, made with :func:`replication_conninfo`.
         config: The settings of the stream.
-        tell: Takes what is worth telling a person.
         binary: Whether to ask for the binary transfer.
 
     Attributes:
@@ -133,9 +132,7 @@ class Connector:
 
     system: slots.System
 
-    def __init__(
-        self, pgconn: PGconn, config: Config, tell: Callable[[str], None], *, binary: bool
-    ) -> None:
+    def __init__(self, pgconn: PGconn, config: Config, *, binary: bool) -> None:
         self.pgconn = pgconn
         self.config = config
         self.binary = binary
@@ -143,7 +140,6 @@ class Connector:
         self.silence: float | None = None
         self.heard = LSN(0)
         self.in_hand = False
-        self._tell = tell
         self._lock = threading.Lock()
         self._flushed = LSN(0)  # what the server was told over this connection
         self._unsent = False  # libpq holds bytes that the socket did not take yet
@@ -227,7 +223,7 @@ class Connector:
                     f"{statement.as_string(None)};  -- or let --create-publication do it",
                 )
             yield from slots.query(self.pgconn, statement)
-            self._tell(f"created publication {name}")
+            self.config.tell(f"created publication {name}")
 
     def _check_slot(self, slot: slots.Slot) -> None:
         if slot.plugin != "pgoutput":
@@ -292,7 +288,7 @@ class Connector:
                             raise error from None
                         if pid is not None:
                             told = True
-                            self._tell(f"{error.message}; waiting {_HELD_SECONDS:g} s for it")
+                            self.config.tell(f"{error.message}; waiting {_HELD_SECONDS:g} s for it")
                 yield from self._pause(pause)
             pause = min(2 * pause, 1.0)
 

@@ -6,7 +6,6 @@ ones included. That may take for ever, and the server does not say for whom it w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import psycopg
@@ -22,16 +21,13 @@ _PATIENCE: Final = 2.0  # seconds until the first word of what is waited for
 _AGAIN: Final = 10.0  # seconds until it is looked at again
 
 
-def create_slot(
-    pgconn: PGconn, command: str, config: Config, tell: Callable[[str], None]
-) -> Steps[list[slots.Row]]:
+def create_slot(pgconn: PGconn, command: str, config: Config) -> Steps[list[slots.Row]]:
     """Run a command that creates a slot; say who holds it up, if someone does.
 
     Args:
         pgconn: A replication connection.
         command: See :func:`pgstream.slots.creation_command`.
-        config: The settings, for a second connection that looks.
-        tell: Takes what is to be said.
+        config: The settings, for a second connection that looks, and for saying it.
 
     Returns:
         The rows of the answer: the slot's name, its starting point, the snapshot's name.
@@ -48,7 +44,7 @@ def create_slot(
         blocker = yield from _look(pgconn, config)
         if blocker is not None and blocker != told:
             told = blocker
-            tell(f"creating slot {config.slot} waits for {blocker}")
+            config.tell(f"creating slot {config.slot} waits for {blocker}")
         patience = _AGAIN
 
 

@@ -153,7 +153,7 @@ class Session:
             return
         if self._initial is not None:
             # It was lost between the sink's end of a copy and the slot's, or the slot is gone.
-            self._warn(
+            self.config.warn(
                 f"the handler has stored up to {stored}, but slot {self.config.slot!r} is not"
                 " there: the copy starts again, and takes the place of what was stored"
             )
@@ -272,7 +272,7 @@ class Session:
         try:
             pgconn = connection.pgconn
             self._pids.add(pgconn.backend_pid)
-            connector = Connector(pgconn, config, self._tell, binary=self.reading.binary)
+            connector = Connector(pgconn, config, binary=self.reading.binary)
             connection.add_notice_handler(connector.on_notice)
             slot: slots.Slot | None = yield Run(connector.prepare(), pgconn)
             position = yield from self._position(connector, slot)
@@ -312,7 +312,7 @@ class Session:
             anchor.check(connector.system, slot, ends, positions.handed_out)
             self._initial = None
             if slot is None and config.snapshot:
-                self._initial = InitialCopy(config, connector, self.reading, self._tell)
+                self._initial = InitialCopy(config, connector, self.reading)
                 yield from self._initial.create_slot()
                 self._anchor = anchor  # it holds when the slot is permanent
                 return self._initial.lsn
@@ -322,17 +322,17 @@ class Session:
                 stands = slot.confirmed_flush_lsn or LSN(0)
                 self._sends_prepared = slot.two_phase
                 if config.two_phase and not slot.two_phase:  # the server makes it so at the start
-                    self._tell(
+                    self.config.tell(
                         f"slot {config.slot} sends prepared transactions when they are prepared"
                         " from now on, and keeps to that"
                     )
                 if config.failover and not slot.failover:
                     yield Run(slots.enable_failover(pgconn, config.slot), pgconn)
-                    self._tell(f"slot {config.slot} is copied to standbys from now on")
+                    self.config.tell(f"slot {config.slot} is copied to standbys from now on")
         known = stands if anchor.known is None else max(stands, anchor.known.position)
         anchor.hold(connector.system, known)
-        self._anchor = anchor
         positions.resume(known, stands)
+        self._anchor = anchor
         return positions.handled
 
     def _create_slot(self, connector: Connector) -> Steps[LSN]:
@@ -348,8 +348,8 @@ class Session:
             two_phase=config.two_phase,
             failover=config.failover,
         )
-        start = starting_point((yield from create_slot(pgconn, command, config, self._tell)))
-        self._tell(f"created slot {config.slot} at {start}")
+        start = starting_point((yield from create_slot(pgconn, command, config)))
+        self.config.tell(f"created slot {config.slot} at {start}")
         return start
 
     def _lose(self, error: ServerError) -> None:
@@ -368,9 +368,8 @@ class Session:
             or positions.received > trouble.received
             or now - self._linked_at > _STEADY_SECONDS
         ):
-            trouble = _Trouble(now, positions.received, error)
-        trouble.error = error
-        self._trouble = trouble
+            trouble = self._trouble = _Trouble(now, positions.received)
+        trouble.failed(error)
         self.outbox.clear()
         self.reading.restart()
 
@@ -385,7 +384,7 @@ class Session:
             delay = trouble.next_delay(self._random)
             if limit is not None:
                 delay = min(delay, max(0.0, limit - lost_for))
-            self._warn(
+            self.config.warn(
                 f"{_sentence(trouble.error)}; trying again in {delay:.1f} s"
                 f" (attempt {trouble.attempts})"
             )
@@ -398,14 +397,14 @@ class Session:
             except ServerError as error:
                 if not error.transient:
                     raise
-                trouble.error = error
+                trouble.failed(error)
                 continue
             self.reconnects += 1
             lost_for = time.monotonic() - trouble.since
             goes_on = f"it goes on after {self.reading.positions.handled}"
             if self._initial is not None:
                 goes_on = "the copy starts again from its beginning"
-            self._warn(f"connected again after {lost_for:.1f} s; {goes_on}")
+            self.config.warn(f"connected again after {lost_for:.1f} s; {goes_on}")
             return
 
     def _given_up(self, error: ServerError, seconds: float) -> ServerError:
@@ -463,9 +462,9 @@ class Session:
             if self.reading.positions.copied and not initial.kept:
                 yield from self._keep(connector, initial)
             else:
-                self._tell("left before the copy was acknowledged: nothing of it is kept")
+                self.config.tell("left before the copy was acknowledged: nothing of it is kept")
         except ServerError as error:
-            self._warn(
+            self.config.warn(
                 f"the copy was acknowledged, but its slot cannot be kept: {_sentence(error)};"
                 " it starts again the next time"
             )
@@ -543,7 +542,7 @@ class Session:
         except psycopg.Error as error:
             again = types <= self._missed
             self._missed |= types
-            self._warn(
+            self.config.warn(
                 f"cannot look up the types {_listed(types)} of new columns"
                 f"{'; their values are text or bytes' * again}:"
                 f" {self.config.redact(' '.join(str(error).split()))}"
@@ -575,7 +574,7 @@ class Session:
 
     def _to_text(self, reason: str) -> None:
         self.reading.binary = False
-        self._tell(f"changed to the text transfer: {reason}")
+        self.config.tell(f"changed to the text transfer: {reason}")
 
     def _names(self, types: Iterable[int]) -> str:
         catalog = self.reading.catalog
@@ -663,20 +662,6 @@ class Session:
             due = min(due, away + limit - now + 0.01)
         return max(0.01, min(due, self._interval / 2))
 
-    # Saying
-
-    def _tell(self, text: str) -> None:
-        if self.config.notice is not None:
-            self.config.notice(text)
-        else:
-            log.info("%s", text)
-
-    def _warn(self, text: str) -> None:
-        if self.config.notice is not None:
-            self.config.notice(text)
-        else:
-            log.warning("%s", text)
-
 
 class _Trouble:
     """A series of attempts to connect again.
@@ -684,14 +669,22 @@ class _Trouble:
     Args:
         since: When the connection was lost.
         received: What had been received then.
+
+    Attributes:
         error: How it was lost, or why the last attempt failed.
     """
 
-    def __init__(self, since: float, received: LSN, error: ServerError) -> None:
+    error: ServerError
+
+    def __init__(self, since: float, received: LSN) -> None:
         self.since = since
         self.received = received
-        self.error = error
         self.attempts = 0
+
+    def failed(self, error: ServerError) -> None:
+        """Keep the error, without the frames it came through: they hold on to the stream."""
+        error.__traceback__ = error.__context__ = None
+        self.error = error
 
     def next_delay(self, chance: random.Random) -> float:
         """Seconds to wait before the next attempt: twice as long each time, up to a bound,

@@ -137,7 +137,7 @@ def create(
     That waits until all transactions that are open now have ended, and says which.
     """
     slot = _chosen(slot, name)
-    config = Config(dsn=dsn, slot=slot, publication=publication, two_phase=two_phase)
+    config = Config(dsn=dsn, slot=slot, publication=publication, two_phase=two_phase, notice=say)
     with _connected(config, replication=True) as connection:
         pgconn = connection.pgconn
         [(wal_level,)] = connection.wait(slots.query(pgconn, "SHOW wal_level"))
@@ -153,7 +153,7 @@ def create(
         command = slots.creation_command(
             pgconn.server_version, slot, two_phase=two_phase, failover=failover
         )
-        start = starting_point(drive(create_slot(pgconn, command, config, say)))
+        start = starting_point(drive(create_slot(pgconn, command, config)))
     say(f"created slot {slot} at {start}")
     return 0
 

@@ -33,26 +33,18 @@ class InitialCopy:
         config: The settings of the stream.
         connector: The replication connection, prepared.
         reading: Makes the decoders; has the positions.
-        tell: Takes what is worth telling a person.
 
     Attributes:
         lsn: The position that the snapshot shows, once the slot is made.
         kept: The slot is permanent.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        connector: Connector,
-        reading: Reading,
-        tell: Callable[[str], None],
-    ) -> None:
+    def __init__(self, config: Config, connector: Connector, reading: Reading) -> None:
         self.lsn = LSN(0)
         self.kept = False
         self._config = config
         self._connector = connector
         self._reading = reading
-        self._tell = tell
         self._temporary = temporary_name(config.slot)
         self._snapshot = ""
         self._rows = 0
@@ -76,7 +68,7 @@ class InitialCopy:
         command = slots.creation_command(
             pgconn.server_version, self._temporary, snapshot="export", temporary=True
         )
-        rows = yield from create_slot(pgconn, command, self._config, self._tell)
+        rows = yield from create_slot(pgconn, command, self._config)
         self.lsn = starting_point(rows)
         self._snapshot = str(rows[0][2])
 
@@ -96,9 +88,8 @@ class InitialCopy:
         try:
             yield Call(copy.open)
             count = len(copy.relations)
-            self._tell(
-                f"copying {count} table{'' if count == 1 else 's'}, as they stand at {self.lsn}"
-            )
+            what = "1 table, as it stands" if count == 1 else f"{count} tables, as they stand"
+            self._config.tell(f"copying {what} at {self.lsn}")
             yield Deliver([[SnapshotBegin(self.lsn, copy.relations)]])
             yield from self._hand_out(copy)
         finally:
@@ -120,7 +111,7 @@ class InitialCopy:
             # Asked first: an error would drop the temporary slot, and all would be in vain.
             while not (yield Run(slots_left(pgconn), pgconn)) and patient():
                 if not told:
-                    self._tell(
+                    config.tell(
                         "the copy is done, but the server has no replication slot left"
                         " (max_replication_slots): drop one, and it goes on"
                     )
@@ -131,7 +122,8 @@ class InitialCopy:
                 pgconn,
             )
         self.kept = True
-        self._tell(f"the copy is done, {self._rows} rows; created slot {config.slot} at {self.lsn}")
+        rows = "1 row" if self._rows == 1 else f"{self._rows} rows"
+        config.tell(f"the copy is done, {rows}; created slot {config.slot} at {self.lsn}")
 
     def _hand_out(self, copy: Copy) -> Steps[None]:
         report, reported = self._config.progress, 0.0
@@ -158,7 +150,7 @@ class InitialCopy:
         yield Deliver(())
         while not positions.copied:
             if not told and time.monotonic() - since > _PATIENCE:
-                self._tell("the snapshot waits for its acknowledgement: stream.ack()")
+                self._config.tell("the snapshot waits for its acknowledgement: stream.ack()")
                 told = True
             yield from self._ping()
             yield Run(self._connector.idle(), self._connector.pgconn)
