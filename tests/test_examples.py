@@ -52,7 +52,7 @@ INSERT INTO users VALUES (3, 'Cy', 0.10, NULL)
 def test_copy_to_postgres(source: Database) -> None:
     with fresh_database(source.server) as target:
         target.execute(USERS)
-        assert "copying 1 table" in run("copy_to_postgres.py", source.dsn, target.dsn)
+        assert "copying 1 table, as it stands" in run("copy_to_postgres.py", source.dsn, target.dsn)
         source.execute(CHANGES)
         assert "copying" not in run("copy_to_postgres.py", source.dsn, target.dsn)
         with source.connect() as one, target.connect() as two:
@@ -61,7 +61,7 @@ def test_copy_to_postgres(source: Database) -> None:
 
 def test_tables_in_sqlite(source: Database, tmp_path: Path) -> None:
     file = tmp_path / "users.db"
-    assert "copying 1 table" in run("tables_in_sqlite.py", source.dsn, str(file))
+    assert "copying 1 table, as it stands" in run("tables_in_sqlite.py", source.dsn, str(file))
     source.execute(CHANGES)
     run("tables_in_sqlite.py", source.dsn, str(file))
     with closing(sqlite3.connect(file)) as connection:

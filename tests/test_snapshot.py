@@ -532,7 +532,8 @@ def test_the_command_line(database: Database, tmp_path: Path) -> None:
     assert "copying 2 tables" in done.stderr
     assert "the copy is done, 6000 rows; created slot" in done.stderr
     database.execute("INSERT INTO log VALUES (now(), 'later')")
-    pgstream_run(*arguments, "--output", "lines")
+    done = pgstream_run(*arguments, "--output", "lines")
+    assert f"slot {slot(database)} is there already: no copy is made, the" in done.stderr
     [line] = (tmp_path / "lines").read_text().splitlines()
     assert json.loads(line)["op"] == "insert"
 

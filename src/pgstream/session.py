@@ -332,6 +332,11 @@ class Session:
         known = stands if anchor.known is None else max(stands, anchor.known.position)
         anchor.hold(connector.system, known)
         positions.resume(known, stands)
+        if config.snapshot and self._anchor is None:
+            config.tell(
+                f"slot {config.slot} is there already: no copy is made, the stream goes on after"
+                f" {positions.handled}"
+            )
         self._anchor = anchor
         return positions.handled
 

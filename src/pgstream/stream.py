@@ -104,7 +104,8 @@ def connect(
         snapshot: Where the slot is not there yet, copy the published tables first, as they
             stand where the slot begins: a SnapshotBegin, a SnapshotRow for each row, a
             SnapshotEnd. The stream follows once SnapshotEnd is acknowledged; until then a
-            lost connection, or the end of this process, makes the copy start again.
+            lost connection, or the end of this process, makes the copy start again. With a slot
+            that is there already nothing is copied, and that is told.
         snapshot_jobs: Connections that read the copy at once.
         progress: Called with a :class:`SnapshotProgress` now and then while it lasts.
         memory_limit: Bytes of streamed, unfinished transactions kept in memory; beyond it
