@@ -35,6 +35,13 @@ def shop(database: Database) -> Database:
     return database
 
 
+class Surprise(Exception):
+    """What a signal handler may raise as well."""
+
+
+both_errors = pytest.mark.parametrize("error", [KeyboardInterrupt, Surprise])
+
+
 def open_stream(database: Database, **options: Any) -> Stream:
     return pgstream.connect(database.dsn, slot=f"slot_{database.name}", **options)
 
@@ -50,7 +57,7 @@ def is_all(events: list[Event]) -> bool:
 def read(stream: Stream) -> Iterator[Event]:
     """All events, with a new iteration after each interrupt, and each transaction acknowledged."""
     while True:
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt, Surprise):
             for event in stream:
                 if isinstance(event, Commit):
                     stream.ack()
@@ -58,7 +65,10 @@ def read(stream: Stream) -> Iterator[Event]:
             return
 
 
-def test_a_wait_that_has_just_ended(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_errors
+def test_a_wait_that_has_just_ended(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
     """What it brought is not in the hands of the one who was called off."""
     perform, interrupts = pgstream.stream.perform, 0
 
@@ -67,7 +77,7 @@ def test_a_wait_that_has_just_ended(shop: Database, monkeypatch: pytest.MonkeyPa
         answer = perform(step)
         if isinstance(step, Run) and interrupts < 5:
             interrupts += 1
-            raise KeyboardInterrupt
+            raise error
         return answer
 
     with open_stream(shop, until="now") as stream:
@@ -77,8 +87,9 @@ def test_a_wait_that_has_just_ended(shop: Database, monkeypatch: pytest.MonkeyPa
     assert interrupts == 5
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, Surprise])
 def test_a_wait_that_has_just_ended_for_asyncio(
-    shop: Database, monkeypatch: pytest.MonkeyPatch
+    shop: Database, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """psycopg lets other tasks run once it is done, and there the task may be cancelled."""
     perform, cancels = pgstream.stream.perform_async, 0
@@ -88,7 +99,7 @@ def test_a_wait_that_has_just_ended_for_asyncio(
         answer = await perform(step)
         if isinstance(step, Run) and cancels < 5:
             cancels += 1
-            raise asyncio.CancelledError
+            raise error
         return answer
 
     async def main() -> list[Event]:
@@ -97,7 +108,7 @@ def test_a_wait_that_has_just_ended_for_asyncio(
         async with pgstream.connect_async(shop.dsn, slot=slot, until="now") as stream:
             monkeypatch.setattr(pgstream.stream, "perform_async", cancelled)
             while True:
-                with contextlib.suppress(asyncio.CancelledError):
+                with contextlib.suppress(error):
                     found.extend([event async for event in stream])
                     assert stream.status().reconnects == 0
                     return found
@@ -106,7 +117,10 @@ def test_a_wait_that_has_just_ended_for_asyncio(
     assert cancels == 5
 
 
-def test_payloads_on_their_way(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_errors
+def test_payloads_on_their_way(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
     """They are libpq's no more, and nowhere else yet: they come again, over a new connection."""
     drain, interrupts = connector.drain, 0
 
@@ -115,7 +129,7 @@ def test_payloads_on_their_way(shop: Database, monkeypatch: pytest.MonkeyPatch) 
         answer = drain(*arguments)
         if answer[0] and interrupts < 3:
             interrupts += 1
-            raise KeyboardInterrupt
+            raise error
         return answer
 
     with open_stream(shop, until="now") as stream:
@@ -132,11 +146,7 @@ ITERATIONS = {
 }
 
 
-class Surprise(Exception):
-    """What a signal handler may raise as well."""
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Surprise])
+@both_errors
 @pytest.mark.parametrize("how", ITERATIONS)
 def test_events_on_their_way(
     shop: Database, monkeypatch: pytest.MonkeyPatch, how: str, error: type[BaseException]
@@ -172,9 +182,10 @@ def test_events_on_their_way(
     assert is_all([event for part in whole for event in found[part]])
 
 
+@both_errors
 @pytest.mark.parametrize("where", ["more", "_read"])
 def test_events_that_are_being_read(
-    shop: Database, monkeypatch: pytest.MonkeyPatch, where: str
+    shop: Database, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
 ) -> None:
     owner: type = {"more": Reading, "_read": Session}[where]
     name = {"more": "more", "_read": "_report_if_due"}[where]
@@ -185,7 +196,7 @@ def test_events_that_are_being_read(
         answer = method(*arguments, **options)
         calls += 1
         if calls == 3:
-            raise KeyboardInterrupt
+            raise error
         return answer
 
     with open_stream(shop, until="now") as stream:

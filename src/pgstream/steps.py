@@ -21,11 +21,16 @@ from psycopg import waiting
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
 
+from .errors import PgstreamError
 from .messages import Event
 
 T = TypeVar("T")
 
 TICK = 0.1  # seconds between looks at the clock while nothing arrives
+
+FAILURES = (PgstreamError, psycopg.Error)
+"""What a step fails with. Anything else was raised while somebody waited for it, as by a signal
+handler, and calls the wait off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,8 @@ Steps: TypeAlias = Generator[Step, Any, T]
 
 
 class Interrupted(Exception):
-    """Whoever waited for a step was called away, by ctrl-C or a task's cancellation."""
+    """Whoever waited for a step was called away: by ctrl-C, a task's cancellation, or what a
+    signal handler raised."""
 
     def __init__(self) -> None:
         super().__init__("the stream was interrupted")

@@ -23,6 +23,7 @@ from .rows import RowFactory, dict_row
 from .session import Session
 from .snapshot import SnapshotProgress
 from .steps import (
+    FAILURES,
     Course,
     Deliver,
     Step,
@@ -241,7 +242,7 @@ class _StreamBase:
             else:
                 self._outbox.put(run)
             return True
-        except Exception:
+        except FAILURES:
             self._course.close()
             raise
         except BaseException:
@@ -337,7 +338,7 @@ class Stream(_StreamBase):
             while not isinstance(step := self._next_step(), bool):
                 try:
                     self._course.answer(perform(step))
-                except Exception as error:
+                except FAILURES as error:
                     self._course.fail(error)
             return step
 
@@ -478,7 +479,7 @@ class AsyncStream(_StreamBase):
             while not isinstance(step := self._next_step(), bool):
                 try:
                     self._course.answer(await perform_async(step))
-                except Exception as error:
+                except FAILURES as error:
                     self._course.fail(error)
             return step
 
