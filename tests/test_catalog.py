@@ -555,6 +555,7 @@ def test_every_built_in_type_is_found_by_its_names(any_database: Database) -> No
     for oid, name, sql_name in rows:
         assert oids.oid_of(f"pg_catalog.{name}") == oid
         assert oids.oid_of(sql_name) == oid
+        assert oids.oid_of(f"pg_catalog.{oids.name_of(oid)}") == oid
         if name != "char":  # which SQL takes for the other one
             assert oids.oid_of(name) == oid
 
@@ -580,6 +581,10 @@ def test_every_built_in_type_is_found_by_its_names(any_database: Database) -> No
 )
 def test_names_of_built_in_types(name: str, oid: int | None) -> None:
     assert oids.oid_of(name) == oid
+
+
+def test_names_for_people() -> None:
+    assert [oids.name_of(oid) for oid in (23, 1034, 99)] == ["int4", "aclitem[]", "OID 99"]
 
 
 @pytest.mark.parametrize(

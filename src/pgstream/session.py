@@ -40,7 +40,7 @@ from .positions import State, Status
 from .reading import Reading
 from .snapshot import InitialCopy
 from .steps import TICK, Connect, Course, Deliver, Interrupted, Pause, Run, Steps
-from .types import TypeInfo
+from .types import TypeInfo, oids
 from .types.catalog import catalog_query, parse_catalog
 
 log = logging.getLogger("pgstream")
@@ -584,7 +584,7 @@ class Session:
     def _names(self, types: Iterable[int]) -> str:
         catalog = self.reading.catalog
         names = [
-            f"{catalog[oid].schema}.{catalog[oid].name}" if oid in catalog else f"OID {oid}"
+            f"{catalog[oid].schema}.{catalog[oid].name}" if oid in catalog else oids.name_of(oid)
             for oid in sorted(types)
         ]
         return f"a column has a type that has no binary form ({', '.join(names)})"

@@ -247,6 +247,15 @@ def oid_of(name: str) -> int | None:
     return oid if element == bare else _ARRAY_OF.get(oid)
 
 
+def name_of(oid: int) -> str:
+    """The name of a built-in type, for people: ``int4``, ``int4[]``; else the OID itself."""
+    name = _NAME.get(ARRAY_ELEMENT.get(oid, oid))
+    if name is None:
+        return f"OID {oid}"
+    return f"{name}[]" if oid in ARRAY_ELEMENT else name
+
+
+_NAME: Final = {oid: name for name, oid in BY_NAME.items()}
 _ARRAY_OF: Final[dict[int | None, int]] = {
     element: array for array, element in ARRAY_ELEMENT.items()
 }
