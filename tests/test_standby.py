@@ -15,7 +15,18 @@ import pgstream
 import servers
 from commandline import CommandLine
 from conftest import not_available
-from pgstream import LSN, Commit, Event, Insert, PublicationNotFound, ServerError
+from pgstream import (
+    LSN,
+    Commit,
+    Event,
+    Insert,
+    PublicationNotFound,
+    ServerError,
+    SlotLost,
+    creation,
+)
+from pgstream.config import Config
+from pgstream.doctor import examine
 from pgstream.embedded import Server
 from servers import Database
 from waiting import eventually
@@ -64,6 +75,7 @@ def pair(version: int, **settings: str) -> Iterator[tuple[Server, Standby]]:
                 "primary_slot_name": "standby",
                 "hot_standby_feedback": "on",
                 "wal_receiver_status_interval": "1s",
+                "wal_retrieve_retry_interval": "100ms",  # the primary is not up yet
                 **settings,
             },
         )
@@ -154,6 +166,25 @@ def test_reading_from_a_standby(version: int) -> None:
         stream.stop()
         reader.join(30)
         assert not reader.is_alive()
+
+
+def test_a_slot_that_a_standby_had_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL 16 has no word for why, and calls it conflicting also where WAL was removed."""
+    monkeypatch.setattr(creation, "_PATIENCE", 0.05)
+    with pair(16, hot_standby_feedback="off") as (primary, standby):
+
+        def notice(text: str) -> None:
+            if "pg_log_standby_snapshot" in text:
+                on(primary, "SELECT pg_log_standby_snapshot()")
+
+        pgstream.connect(standby.dsn(), notice=notice).close()
+        on(primary, "CREATE TABLE gone ()", "DROP TABLE gone", "VACUUM pg_class")
+        lost = "SELECT count(*) FROM pg_replication_slots WHERE wal_status = 'lost'"
+        eventually(lambda: on(standby, lost) == [(1,)])
+        with pytest.raises(SlotLost, match=r"was invalidated \(it conflicted with recovery\)"):
+            pgstream.connect(standby.dsn())
+        found = [finding.text for finding in examine(Config(dsn=standby.dsn()))]
+        assert any("is lost (it conflicted with recovery)" in text for text in found)
 
 
 def test_a_standby_that_is_too_old(tmp_path: Path) -> None:

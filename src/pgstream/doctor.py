@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from .config import NAME_LIMIT, Config
+from .slots import CONFLICT
 
 Level: TypeAlias = Literal["ok", "warning", "problem"]
 Row: TypeAlias = dict[str, Any]
@@ -256,7 +257,9 @@ def _check_slot(server: _Server) -> Iterator[Finding]:
             beside,
         )
     elif slot["wal_status"] == "lost" or slot.get("invalidation_reason") or slot.get("conflicting"):
-        reason = slot.get("invalidation_reason") or "its WAL was removed"
+        reason = slot.get("invalidation_reason") or (
+            CONFLICT if slot.get("conflicting") and slot["restart_lsn"] else "its WAL was removed"
+        )
         yield Finding(
             "problem",
             f"slot {name} is lost ({reason}): what was not read before cannot be read any more",

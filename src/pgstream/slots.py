@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 from psycopg import generators, sql
@@ -26,6 +27,9 @@ from .lsn import LSN
 
 Row = tuple[str | None, ...]
 
+CONFLICT: Final = "it conflicted with recovery"
+"""Why PostgreSQL 16 gave a slot up that it calls conflicting, and that has its WAL still."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -38,7 +42,7 @@ class Slot:
         lag: Bytes of WAL between ``confirmed_flush_lsn`` and the server's position.
         failover: Whether it is copied to standbys (PostgreSQL 17).
         synced: Whether it is such a copy.
-        invalidation_reason: Why it cannot be read any more (PostgreSQL 17).
+        invalidation_reason: Why it cannot be read any more (PostgreSQL 17; 16 knows conflicts).
     """
 
     name: str
@@ -102,6 +106,10 @@ def find_slots(pgconn: PGconn, name: str | None = None) -> PQGen[list[Slot]]:
     later = "false, false, NULL"
     if pgconn.server_version >= 170000:
         later = "failover, synced, invalidation_reason"
+    elif pgconn.server_version >= 160000:
+        # It calls a slot conflicting whose WAL is gone, too; that has no restart_lsn.
+        conflict = f"CASE WHEN conflicting AND restart_lsn IS NOT NULL THEN '{CONFLICT}' END"
+        later = f"false, false, {conflict}"
     rows = yield from query(
         pgconn,
         sql.SQL(
