@@ -137,7 +137,9 @@ def test_a_role_that_may_not_replicate(healthy: Database) -> None:
     dsn = make_conninfo(healthy.dsn, user=role)
     try:
         finding = one(findings(healthy, dsn=dsn), "may not replicate")
-        assert (finding.level, finding.fix) == ("problem", f'ALTER ROLE "{role}" REPLICATION;')
+        grant = f'ALTER ROLE "{role}" REPLICATION;'
+        aws = f'  -- on Amazon RDS: GRANT rds_replication TO "{role}";'
+        assert (finding.level, finding.fix) == ("problem", grant + aws)
         healthy.execute(finding.fix)
         assert one(findings(healthy, dsn=dsn), "may replicate").level == "ok"
     finally:

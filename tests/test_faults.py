@@ -99,6 +99,7 @@ def test_what_is_to_be_pasted_quotes_the_role(database: Database) -> None:
     try:
         with pytest.raises(ReplicationNotAllowed) as caught:
             pgstream.connect(psycopg.conninfo.make_conninfo(database.dsn, user=name))
+        assert caught.value.hint.endswith(f"Amazon RDS: GRANT rds_replication TO {quoted};")
         database.execute(caught.value.hint.removeprefix("let a superuser run: "))
         database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
         pgstream.connect(

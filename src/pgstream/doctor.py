@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from .config import NAME_LIMIT, Config
+from .faults import GRANT_REPLICATION
 from .slots import CONFLICT
 
 Level: TypeAlias = Literal["ok", "warning", "problem"]
@@ -146,7 +147,7 @@ def _check_role(server: _Server) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"role {row['rolname']} may not replicate",
-            f"ALTER ROLE {_quoted(row['rolname'])} REPLICATION;",
+            GRANT_REPLICATION.format(role=_quoted(row["rolname"])),
         )
 
 

@@ -28,7 +28,10 @@ PUBLICATION_HINT: Final = (
     " and create it anew (pgstream slot drop, pgstream slot create), and copy the tables"
 )
 
-_REPLICATION_HINT: Final = "let a superuser run: ALTER ROLE {role} REPLICATION;"
+GRANT_REPLICATION: Final = (
+    "ALTER ROLE {role} REPLICATION;  -- on Amazon RDS: GRANT rds_replication TO {role};"
+)
+_REPLICATION_HINT: Final = f"let a superuser run: {GRANT_REPLICATION}"
 
 # What the server says when it turns a connection away. libpq gives the text alone, in the
 # language of the server; what is not recognised is passed on as it is. The last field says
