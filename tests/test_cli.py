@@ -625,12 +625,14 @@ def installed(cli: CommandLine, *arguments: str, **settings: str) -> tuple[int, 
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("module", ["psycopg", "click", "dotenv"])
+@pytest.mark.parametrize("module", ["psycopg", "click", "dotenv", "difflib"])
 def test_ctrl_c_while_it_is_being_loaded(cli: CommandLine, module: str) -> None:
     (cli.directory / f"{module}.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
     )
     assert installed(cli, "run", PYTHONPATH=str(cli.directory)) == (130, "", "")
+    if module == "difflib":  # the command line alone imports it, when the package is there
+        assert cli("run", status=130, PYTHONPATH=str(cli.directory)).stderr == ""
 
 
 def test_a_decoder_that_there_is_not(cli: CommandLine) -> None:
