@@ -575,7 +575,9 @@ def test_wrong_usage(cli: CommandLine, arguments: list[str], said: str) -> None:
 def test_version_and_help(cli: CommandLine) -> None:
     assert re.match(r"pgstream \d+\.\d+\.\d+, (cython|python) decoder", cli("--version").stdout)
     for command in ([], ["run"], ["demo"], ["record"], ["replay"], ["doctor"], ["slot", "drop"]):
-        assert cli(*command, "--help").stdout.startswith("Usage: pgstream")
+        shown = cli(*command, "--help").stdout
+        assert shown.startswith("Usage: pgstream")
+        assert "\b" not in shown  # click's mark for lines that stay as they are
 
 
 # Ends

@@ -46,6 +46,7 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 Settings come from the options, then the environment, then a file .env in the
 current directory: DATABASE_URL, SLOT_NAME, PUBLICATION_NAME, and PGSTREAM_ with the
 option's name for the rest (PGSTREAM_FORMAT=json).
+
 \b
 Exit codes: 0 done, also when stopped by SIGTERM or when the reader of a pipe went
 away; 1 failed; 2 wrong usage; 130 interrupted by ctrl-C.""",

@@ -150,8 +150,9 @@ _STREAM_OPTIONS = (
         default="",
         callback=_tables,
         envvar="PGSTREAM_TABLES",
-        help="Leave out the rows of all other tables. Each is schema.table, as PostgreSQL holds "
-        "it; in double quotes where a dot or comma is part of the name.",
+        help="What --create-publication publishes; run leaves out the rows of all other tables. "
+        "Each is schema.table, as PostgreSQL holds it; in double quotes where a dot or comma is "
+        "part of the name.",
     ),
     click.option(
         "--until-lsn",
