@@ -43,7 +43,7 @@ servers: $(READY) ## fetch PostgreSQL 14 to 18 for the tests, and start each onc
 
 wheels: $(READY) ## the sdist, and a wheel for each CPython from 3.11 up that is here, in dist/
 	@rm -rf dist
-	@bash ci/wheels.sh dist $$(sh ci/pythons.sh | cut -d ' ' -f 2-)
+	@VENV=$(VENV) bash ci/wheels.sh dist $$(sh ci/pythons.sh | cut -d ' ' -f 2-)
 	@ls dist
 
 lint: $(READY) ## style, formatting, types, and the stubs of the compiled modules

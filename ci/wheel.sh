@@ -8,8 +8,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 unset PYTHONPATH PGSTREAM_IMPL PGSTREAM_REQUIRE_EXT
 
-make .venv/.ready
-python=$PWD/.venv/bin/python
+export VENV=${VENV:-.venv}
+make "$VENV/.ready"
+python=$(cd "$VENV/bin" && pwd)/python
 
 fail() {
     echo "ci/wheel.sh: $*" >&2

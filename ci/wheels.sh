@@ -3,6 +3,8 @@
 #
 #     bash ci/wheels.sh DIRECTORY PYTHON...
 #
+# with the tools of the virtual environment VENV, .venv if it is not set.
+#
 # On Linux auditwheel looks at what the wheels need of the system, and gives them the oldest
 # manylinux tag that they keep, so that pip takes them on other distributions too.
 set -euo pipefail
@@ -11,7 +13,7 @@ into=$1
 shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-tools=$PWD/.venv/bin
+tools=$(cd "${VENV:-.venv}/bin" && pwd)
 
 quietly() {
     "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; echo "ci/wheels.sh: failed: $*" >&2; exit 1; }
