@@ -185,6 +185,7 @@ def test_the_slot_follows_while_only_others_change(any_database: Database) -> No
 def test_status(shop: Database) -> None:
     shop.execute("INSERT INTO users VALUES (1), (2)")
     with open_stream(shop) as stream:
+        assert repr(stream) == f"<Stream of slot slot_{shop.name}, streaming>"
         before = stream.status()
         assert (before.state, before.events_in_flight, before.lag_seconds) == ("streaming", 0, 0)
         assert before.handled == before.flushed == LSN(slot_row(shop, "confirmed_flush_lsn"))

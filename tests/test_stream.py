@@ -368,6 +368,27 @@ def test_a_handler_that_raises_at_the_commit_keeps_its_transaction(shop: Databas
         assert ids(list(stream)) == [2]
 
 
+@pytest.mark.parametrize("where", ["handler", "flush"])
+def test_a_handler_of_asyncio_is_refused(shop: Database, where: str) -> None:
+    """Nobody would run its coroutines, and what they were to handle would be acknowledged."""
+
+    async def coroutine(event: Event | None = None) -> None:
+        raise AssertionError("not run")
+
+    class Handler:
+        def __call__(self, event: Event) -> object:
+            return coroutine(event) if where == "handler" else None
+
+        flush = staticmethod(coroutine)
+
+    insert(shop, 1)
+    handler = coroutine if where == "handler" else Handler()
+    with pytest.raises(TypeError, match="connect_async"):
+        open_stream(shop, until="now").run(handler)
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1]
+
+
 class Buffered:
     """A handler that holds events back until its flush."""
 

@@ -1,4 +1,10 @@
-"""PostgreSQL change data capture: logical replication as typed Python events."""
+"""PostgreSQL change data capture: logical replication as typed Python events.
+
+:func:`connect`, or :func:`connect_async`, opens a stream: iterate over it, and call its ``ack()``
+when what was yielded is handled. Sinks are in :mod:`pgstream.handlers`, recorded streams in
+:mod:`pgstream.capture`. :class:`PgstreamError` is the base of all errors, whose ``hint`` says what
+to do.
+"""
 
 from .decoder import Decoder
 from .errors import (

@@ -185,6 +185,9 @@ class _StreamBase:
         self._course = Course(self._session.course())
         self._runs: Iterator[list[Event]] | None = None  # of what is being handed on
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of slot {self.config.slot}, {self._session.state}>"
+
     @property
     def positions(self) -> Positions:
         """How far this stream has come."""
@@ -374,6 +377,7 @@ class Stream(_StreamBase):
 
         Raises:
             SlotMismatch: if the handler's position and the slot's do not fit together.
+            TypeError: if it is a handler for asyncio.
         """
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
@@ -385,20 +389,20 @@ class Stream(_StreamBase):
                 self._session.adopt(position())
             while self._fill():
                 while not session.stopped and (event := outbox.take()) is not None:
-                    handler(event)
+                    _blocking(handler(event))
                     if flush is None and type(event) in NOTED:
                         self.ack()
                     part = outbox.part
                     while part and not session.stopped:
                         handler(part.pop())
                 if flush is not None and self.positions.unacknowledged:
-                    flush()
+                    _blocking(flush())
                     self.ack()
                 if advance is not None and (idle := session.idle_position()):
                     advance(idle)
                     self.positions.resume_idle(idle)
             if flush is not None:
-                flush()
+                _blocking(flush())
                 self.ack()
         finally:
             try:
@@ -593,6 +597,13 @@ def check_batch_size(max_events: int) -> None:
     """Refuse a batch that could hold nothing."""
     if max_events < 1:
         raise ValueError(f"max_events must be at least 1, not {max_events}")
+
+
+def _blocking(result: Any) -> None:
+    """Refuse a coroutine: nobody would run it, and its event would be acknowledged."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("the handler is one for asyncio: connect_async(...).run takes it")
 
 
 async def _finished(result: Any) -> Any:
