@@ -318,17 +318,34 @@ def test_a_disk_that_fills_up_is_the_reason_that_is_shown(
     assert len(lines_of(rest)) == 999  # nothing of it was acknowledged
 
 
-def test_standard_output_that_is_closed(shop: CommandLine) -> None:
-    script = '"$@" >&-'
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, "-m", "pgstream", "run", "--until-now"],
+def with_closed(
+    which: str, cli: CommandLine, *arguments: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run it from a shell that has closed what ``which`` says."""
+    script = f'"$@" {which}'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-m", "pgstream", *arguments],
         capture_output=True,
-        cwd=shop.directory,
-        env=shop.environment({}),
+        cwd=cli.directory,
+        env=cli.environment({}),
         timeout=SECONDS,
     )
-    assert done.returncode == 1
-    assert done.stderr == b"pgstream: cannot open standard output: Bad file descriptor\n"
+
+
+def test_standard_output_that_is_closed(shop: CommandLine) -> None:
+    for which in (">&-", "<&- >&-"):
+        done = with_closed(which, shop, "run", "--until-now")
+        assert done.returncode == 1
+        assert done.stderr == b"pgstream: cannot open standard output: Bad file descriptor\n"
+
+
+def test_standard_error_that_is_closed(shop: CommandLine, database: Database) -> None:
+    """What is said goes nowhere, and nothing else takes its place."""
+    database.execute("INSERT INTO users VALUES (1)")
+    done = with_closed("2>&-", shop, "run", "--until-now", "--format", "json", "--snapshot")
+    assert (done.returncode, len(lines_of(done.stdout.decode()))) == (0, 1)
+    done = with_closed("2>&- >&-", shop, "run", "--until-now")
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_output_that_cannot_be_opened(shop: CommandLine) -> None:

@@ -81,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: The words after the command's name; those of this process by default.
     """
+    if sys.__stderr__ is None:  # it is closed, and no other file must take its number
+        silence(2)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     session = Session()
     try:
         config.load_dotenv()

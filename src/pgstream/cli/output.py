@@ -149,8 +149,9 @@ def _closed(error: HandlerError) -> PgstreamError:
 def silence(fd: int) -> None:
     """Let what is still buffered for a file that cannot be written go nowhere, quietly."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, fd)
-    os.close(nowhere)
+    if nowhere != fd:  # as it is where that was closed
+        os.dup2(nowhere, fd)
+        os.close(nowhere)
 
 
 def wants_colour(stream: TextIO) -> bool:

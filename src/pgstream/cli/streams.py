@@ -270,7 +270,7 @@ def _check_published(config: Config) -> None:
 
 
 def _on_screen() -> bool:
-    return sys.stdout.isatty()
+    return os.isatty(1)  # which may be closed
 
 
 def _changes(output_format: Format, tables: Collection[str] = ()) -> Changes:
