@@ -267,4 +267,6 @@ def test_the_command_keeps_the_file(tmp_path: Path, database: Database) -> None:
     database.execute(f"SELECT pg_drop_replication_slot('{slot}')")
     done = cli("run", "--until-now", status=1, PGSTREAM_STATE_FILE="state.json")
     assert "is gone: changes after" in done.stderr
-    assert "remove state.json to begin where it stands" in done.stderr
+    assert "remove state.json, then start with a copy of the tables: --snapshot\n" in done.stderr
+    (tmp_path / "state.json").unlink()
+    cli("run", "--until-now", "--snapshot", PGSTREAM_STATE_FILE="state.json")

@@ -15,14 +15,11 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from .durable import sync_name
 from .errors import ConfigError, ServerError, SlotMismatch, SlotNotFound
 from .lsn import LSN
 from .slots import Slot, System
-
-_ANEW: Final = "copy the tables anew, with a new slot{file}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,8 @@ class Anchor:
         if slot is None:
             raise SlotNotFound(
                 f"replication slot {name!r} is gone: changes after {position} are lost to it",
-                self._anew(),
+                ("" if self._file is None else f"remove {self._file}, then ")
+                + "start with a copy of the tables: --snapshot",
             )
         confirmed = slot.confirmed_flush_lsn
         if confirmed is not None and confirmed > position:
@@ -163,10 +161,12 @@ class Anchor:
         self.known = identity
 
     def _anew(self) -> str:
-        return _ANEW.format(file=self._file_hint())
+        return "copy the tables anew, with a new slot" + self._file_hint()
 
     def _file_hint(self) -> str:
-        return "" if self._file is None else f", or remove {self._file} to begin where it stands"
+        if self._file is None:
+            return ""
+        return f", or remove {self._file} to begin where the slot stands"
 
 
 def _fork(timeline: int, system: System, ends: dict[int, LSN]) -> LSN | None:
