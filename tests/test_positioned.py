@@ -543,9 +543,22 @@ def test_postgres_without_a_right_or_a_server(target: Database) -> None:
             assert one.position() is None
     finally:
         target.execute("DROP OWNED BY plain; DROP ROLE plain")
-    with pytest.raises(HandlerError) as info:
-        PostgresHandler("host=127.0.0.1 port=1 password=hidden")
-    assert "hidden" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "message", "hint"),
+    [
+        ("host=127.0.0.1 port=1 password=hidden", "host=127.0.0.1 port=1: ", "server running"),
+        ("postgresql://me:hidden@/a@b", "the DSN has an '@'", "percent-encoded"),
+        ("nonsense", "the DSN cannot be parsed", "percent-encoded"),
+    ],
+)
+def test_postgres_a_target_that_cannot_be_reached(dsn: str, message: str, hint: str) -> None:
+    with pytest.raises(HandlerError, match="the target: ") as info:
+        PostgresHandler(dsn)
+    assert message in info.value.message
+    assert hint in info.value.hint
+    assert "hidden" not in repr(info.value)
 
 
 def test_postgres_the_positions_are_made_by_two_at_once(target: Database) -> None:

@@ -14,7 +14,9 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from ..errors import HandlerError
+from .. import faults
+from ..config import Config
+from ..errors import HandlerError, PgstreamError
 from ..lsn import LSN
 from ..messages import (
     UNCHANGED,
@@ -168,19 +170,7 @@ class PostgresHandler:
         self._skipping = False
         self._spilled = False  # the open transaction has a transaction of the target to itself
         self._copying: _Copying | None = None
-        try:
-            self._connection = psycopg.connect(
-                dsn,
-                autocommit=True,
-                fallback_application_name="pgstream",
-                cursor_factory=psycopg.RawCursor,  # a name may hold a percent sign
-            )
-        except psycopg.Error as error:
-            # libpq's message may hold anything that the DSN does.
-            raise HandlerError(
-                f"cannot connect to the target database ({type(error).__name__})",
-                "check the target's DSN with psql",
-            ) from None
+        self._connection = _connect(dsn)
         try:
             self._prepare(triggers)
         except BaseException:
@@ -586,6 +576,23 @@ class _Failures:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, psycopg.Error):
             raise _refused(error, self._label, self._lsn) from None
+
+
+def _connect(dsn: str) -> psycopg.Connection[Any]:
+    """Connect to the target; an error of it says no more of the DSN than the source's do."""
+    try:
+        config = Config(dsn=dsn)
+        try:
+            return psycopg.connect(
+                config.conninfo,
+                autocommit=True,
+                fallback_application_name="pgstream",
+                cursor_factory=psycopg.RawCursor,  # a name may hold a percent sign
+            )
+        except psycopg.Error as error:
+            raise faults.turned_away(error, config) from None
+    except PgstreamError as error:
+        raise HandlerError(f"the target: {error.message}", error.hint) from None
 
 
 def _refused(error: psycopg.Error, label: str, lsn: LSN | None) -> HandlerError:
