@@ -197,3 +197,15 @@ def test_errors_are_the_same(shop: Database) -> None:
 
     with pytest.raises(pgstream.PublicationNotFound, match="nowhere"):
         asyncio.run(missing())
+
+
+def test_a_stream_is_opened_once(shop: Database) -> None:
+    async def main() -> None:
+        async with open_stream(shop) as stream:
+            with pytest.raises(RuntimeError, match="opened before"):
+                await stream.__aenter__()
+        with pytest.raises(RuntimeError, match="opened before"):
+            async with stream:
+                pass
+
+    asyncio.run(main())

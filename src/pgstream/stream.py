@@ -445,6 +445,8 @@ class AsyncStream(_StreamBase):
         await self.close()
 
     async def _open(self) -> None:
+        if self._opened:
+            raise RuntimeError("the stream was opened before: make another with connect_async()")
         try:
             await drive_async(self._session.open())
         except BaseException:
