@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from datetime import UTC, datetime
 from typing import Any
@@ -110,6 +111,47 @@ def test_a_batch_that_is_not_whole_waits() -> None:
     assert outbox.batch(10, 60) is None
     assert [type(event) for event in outbox.batch(10, 0) or ()] == [Begin, Origin, Commit]
     assert outbox.batch(10, 0) is None
+
+
+def test_a_batch_that_is_full_does_not_wait() -> None:
+    outbox = Outbox(Told())
+    for shape in ("()", "(.", ".)"):  # whole, or a part of what is too large
+        outbox.put(events(shape))
+        assert len(outbox.batch(2, 60) or ()) == 2
+
+
+def test_a_batch_waits_since_the_oldest_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    outbox = Outbox(Told())
+
+    def taken_at(seconds: float, max_events: int = 9) -> int:
+        nonlocal now
+        now = seconds
+        return len(outbox.batch(max_events, 1.0) or ())
+
+    outbox.put(events("()"))
+    assert taken_at(100.5) == 0
+    outbox.put(events("()"))
+    assert taken_at(100.75) == 0
+    assert taken_at(101.0) == 4
+    now = 200.0
+    outbox.put(events("()()"))
+    assert taken_at(200.75, max_events=3) == 2
+    assert taken_at(201.5) == 0  # the rest, since others went
+    assert taken_at(201.75) == 2
+
+
+def test_what_is_cleared_does_not_come() -> None:
+    outbox = Outbox(Told())
+    outbox.put(events("(...)()"))
+    outbox.take()
+    assert outbox.part
+    outbox.clear()
+    assert (len(outbox), outbox.handed_out, outbox.take()) == (0, 1, None)
+    outbox.put(events("()"))
+    assert len(outbox.batch(9, 0) or ()) == 2
+    assert outbox.handed_out == 3
 
 
 @pytest.mark.parametrize("taken", [0, 3])

@@ -6,7 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pgstream import LSN, Begin, Commit, LogicalMessage, Positions, Prepare
+from pgstream import (
+    LSN,
+    Begin,
+    BeginPrepare,
+    Commit,
+    Event,
+    LogicalMessage,
+    Origin,
+    Positions,
+    Prepare,
+    SnapshotEnd,
+)
+from pgstream.positions import is_whole
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -23,12 +35,16 @@ def loose(at: int) -> LogicalMessage:
     return LogicalMessage("p", b"", False, LSN(at), None, None, None, None)
 
 
+def within(at: int) -> LogicalMessage:
+    return LogicalMessage("p", b"", True, LSN(at), 7, None, None, 1)
+
+
 @pytest.fixture
 def positions() -> Positions:
     return Positions()
 
 
-def pass_on(positions: Positions, *events: Begin | Commit | LogicalMessage | Prepare) -> None:
+def pass_on(positions: Positions, *events: Event) -> None:
     for event in events:
         positions.receive(event)
         positions.deliver(event)
@@ -99,8 +115,82 @@ def test_nothing_goes_backwards(positions: Positions) -> None:
     assert (positions.received, positions.handled) == (500, 500)
 
 
+def test_a_message_within_a_transaction_counts_with_it(positions: Positions) -> None:
+    pass_on(positions, begin(90), within(95), commit(100))
+    positions.acknowledge()
+    assert not positions.in_flight
+    assert not positions.unacknowledged
+
+
+def test_a_message_is_in_flight_until_it_was_handed_out(positions: Positions) -> None:
+    pass_on(positions, loose(50))
+    positions.receive(loose(60))
+    assert positions.unacknowledged
+    for _ in range(2):
+        positions.acknowledge()  # of the first alone
+        assert positions.in_flight
+        assert not positions.unacknowledged
+    positions.deliver(loose(60))
+    positions.acknowledge()
+    assert not positions.in_flight
+
+
+def test_a_copy_is_acknowledged_when_all_of_it_was_handed_out(positions: Positions) -> None:
+    positions.acknowledge()
+    assert (positions.copied, positions.unacknowledged) == (False, False)
+    positions.deliver(SnapshotEnd(LSN(100), 3))
+    assert (positions.copied, positions.unacknowledged) == (False, True)
+    positions.acknowledge()
+    assert (positions.copied, positions.unacknowledged) == (True, False)
+    positions.restart()  # its slot is gone with the connection
+    assert (positions.copied, positions.unacknowledged) == (False, False)
+
+
+def test_what_is_withdrawn_was_not_handed_out(positions: Positions) -> None:
+    pass_on(positions, begin(90), commit(100))
+    positions.acknowledge()
+    pass_on(positions, begin(190), commit(200), loose(250))
+    positions.deliver(SnapshotEnd(LSN(100), 3))
+    positions.withdraw()
+    assert not positions.unacknowledged
+    positions.acknowledge()
+    assert (positions.handled, positions.copied) == (100, False)
+    assert positions.in_flight
+
+
+def test_how_far_anything_was_handed_out(positions: Positions) -> None:
+    assert positions.handed_out == 0
+    pass_on(positions, begin(95))
+    assert positions.handed_out == 96  # the commit record, which lies there, or a part of it
+    pass_on(positions, commit(100))
+    assert positions.handed_out == 100
+    pass_on(positions, BeginPrepare(7, "gid", LSN(190), LSN(200), NOW))
+    assert positions.handed_out == 191
+    positions.deliver(begin(95))  # again, over a new connection
+    assert positions.handed_out == 191
+
+
+@pytest.mark.parametrize(
+    ("event", "whole"),
+    [
+        (begin(90), False),
+        (Origin("elsewhere", LSN(0)), False),
+        (within(95), False),
+        (commit(100), True),
+        (loose(50), True),
+        (SnapshotEnd(LSN(100), 3), True),
+    ],
+)
+def test_after_which_events_no_transaction_is_open(event: Event, whole: bool) -> None:
+    assert is_whole(event) == whole
+
+
 def test_a_prepared_transaction_ends_at_its_prepare(positions: Positions) -> None:
+    pass_on(positions, BeginPrepare(7, "gid", LSN(90), LSN(100), NOW))
+    assert positions.in_transaction
+    assert positions.oldest_commit_time == NOW
     pass_on(positions, Prepare(7, "gid", LSN(90), LSN(100), NOW))
+    assert not positions.in_transaction
     positions.acknowledge()
     assert positions.handled == 100
 
@@ -138,8 +228,11 @@ def test_a_restart_forgets_what_was_not_handed_out(positions: Positions) -> None
     positions.receive(commit(200))
     positions.receive(begin(290))
     positions.receive(loose(295))
+    positions.events = 6
     positions.restart()
     assert not positions.in_transaction
+    assert positions.oldest_commit_time is None
+    assert positions.events_in_flight == 0
     assert positions.in_flight  # the first may still be acknowledged
     assert positions.begun == 90
     positions.keepalive(LSN(95))
@@ -162,9 +255,12 @@ def test_a_sink_that_keeps_the_position_is_not_passed(positions: Positions) -> N
     positions.follows_idle = False
     positions.keepalive(LSN(500))
     assert (positions.handled, positions.idle) == (0, 500)
+    positions.resume_idle(LSN(400))
+    positions.resume_idle(LSN(300))
+    assert positions.handled == 400
     pass_on(positions, begin(590))
     positions.resume_idle(LSN(500))
-    assert positions.handled == 0  # something is in flight by now
+    assert positions.handled == 400  # something is in flight by now
     pass_on(positions, commit(600))
     positions.acknowledge()
     positions.resume_idle(LSN(500))
