@@ -126,6 +126,26 @@ def test_messages_in_doubt_are_not_given_out(
     assert events([*stream, *wal(encoder.stream_abort(7, 7))], memory_limit) == []
 
 
+@pytest.mark.parametrize(("first", "expected"), [(False, [1, 2]), (True, [2])])
+def test_a_transaction_that_starts_afresh_drops_what_came_before(
+    first: bool, expected: list[int]
+) -> None:
+    seen = events(
+        wal(
+            *block(7, announce(7), row(1, 7)),
+            *block(7, announce(7), row(2, 7), first=first),
+            encoder.stream_commit(7, 1, 2, 0),
+        )
+    )
+    assert numbers(seen) == expected
+
+
+@pytest.mark.parametrize("size", range(27))
+def test_what_is_too_short_for_a_message_is_left_to_the_decoder(size: int) -> None:
+    payload = encoder.xlogdata(b"\0\0", 100)[:size]
+    assert list(Assembly(0).feed(payload)) == [payload]
+
+
 def test_an_abort_drops_all() -> None:
     payloads = wal(
         *block(7, announce(7), row(1, 7), first=True),
