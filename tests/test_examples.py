@@ -19,10 +19,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 USERS = "CREATE TABLE users (id int PRIMARY KEY, name text, paid numeric(10,2), doc jsonb)"
 
 
-def run(name: str, *arguments: str) -> str:
+def run(name: str, *arguments: str, status: int = 0) -> str:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments, "--once"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     assert done.stdout == ""
     return done.stderr
 
@@ -67,6 +67,11 @@ def test_tables_in_sqlite(source: Database, tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         rows = connection.execute("SELECT * FROM users ORDER BY id").fetchall()
     assert rows == [(1, "Ada", "2.50", '{"a": [1]}'), (3, "Cy", "0.10", None)]
+
+
+@pytest.mark.parametrize("name", ["copy_to_postgres.py", "tables_in_sqlite.py"])
+def test_an_example_says_what_it_takes(name: str) -> None:
+    assert f"python examples/{name} SOURCE " in run(name, status=1)
 
 
 def test_every_example_is_tested() -> None:
