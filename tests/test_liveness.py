@@ -219,39 +219,37 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+def let_go(streams: list[Any]) -> None:
+    """Drop the last reference to the one stream there, which must end it."""
+    held = weakref.ref(streams[0]._session)
+    with pytest.warns(ResourceWarning):
+        streams.clear()
+    assert held() is None
+
+
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("how", ["iter", "batches", "reconnect"])
 def test_a_stream_that_nobody_holds_is_not_kept(shop: Database, how: str) -> None:
-    stream = open_stream(shop)
+    streams = [open_stream(shop)]
     if how == "reconnect":
         shop.execute(f"SELECT pg_terminate_backend({reader_pid(shop)})")
     shop.execute("INSERT INTO users VALUES (1)")
     if how == "batches":
-        assert ids(next(stream.batches(max_seconds=0.01))) == [1]
+        assert ids(next(streams[0].batches(max_seconds=0.01))) == [1]
     else:
-        assert ids(read_one(stream)) == [1]
-    held = weakref.ref(stream._session)
-    streams = [stream]
-    del stream
-    with pytest.warns(ResourceWarning):
-        streams.clear()
-    assert held() is None
+        assert ids(read_one(streams[0])) == [1]
+    let_go(streams)
     eventually(lambda: not slot_row(shop, "active"))
 
 
 @pytest.mark.usefixtures("no_collector")
 def test_a_stream_that_nobody_holds_is_not_kept_by_asyncio(shop: Database) -> None:
     async def main() -> None:
-        stream = pgstream.connect_async(shop.dsn, slot=f"slot_{shop.name}")
-        await stream._open()
+        streams = [pgstream.connect_async(shop.dsn, slot=f"slot_{shop.name}")]
+        await streams[0].__aenter__()
         shop.execute("INSERT INTO users VALUES (1)")
-        assert isinstance(await anext(stream), Begin)
-        held = weakref.ref(stream._session)
-        streams = [stream]
-        del stream
-        with pytest.warns(ResourceWarning):
-            streams.clear()
-        assert held() is None
+        assert isinstance(await anext(streams[0]), Begin)
+        let_go(streams)
 
     asyncio.run(main())
     eventually(lambda: not slot_row(shop, "active"))
@@ -260,11 +258,7 @@ def test_a_stream_that_nobody_holds_is_not_kept_by_asyncio(shop: Database) -> No
 @pytest.mark.usefixtures("no_collector")
 def test_a_copy_that_nobody_holds_is_not_kept(shop: Database) -> None:
     shop.execute("INSERT INTO users SELECT g FROM generate_series(1, 10) g")
-    stream = pgstream.connect(shop.dsn, slot=f"copy_{shop.name}", snapshot=True)
-    assert [type(next(stream)) for _ in range(3)] == [SnapshotBegin, SnapshotRow, SnapshotRow]
-    held = weakref.ref(stream._session)
-    streams = [stream]
-    del stream
-    with pytest.warns(ResourceWarning):
-        streams.clear()
-    assert held() is None
+    streams = [pgstream.connect(shop.dsn, slot=f"copy_{shop.name}", snapshot=True)]
+    seen = [type(next(streams[0])) for _ in range(3)]
+    assert seen == [SnapshotBegin, SnapshotRow, SnapshotRow]
+    let_go(streams)
