@@ -26,12 +26,15 @@ from pgstream import _decode_py, messages
 PACKAGE = Path(pgstream.__file__).parent
 
 # What one language needs and the other does not.
-ONLY_CYTHON = ["entry"]  # fills the table of C function pointers
+ONLY_CYTHON = [
+    "read_payload",  # a reader may read many payloads
+    "commit_position",  # as decode() has it in the other
+    "entry",  # fills the table of C function pointers
+]
 ONLY_PYTHON = [
     "Reader.__init__",  # a cdef class begins zeroed; decode() sets the rest
     "Unusual",  # calls cost nothing there: decode() does nothing by itself
     "glanced",
-    "moment",
 ]
 
 

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from ._rows cimport DictRows
 
@@ -9,9 +9,10 @@ cdef class Reader:
     cdef Py_ssize_t start
     cdef Py_ssize_t size
     cdef object kind
-    cdef object lsn
+    cdef bint placed       # whether its head was read, which has its LSN
 
     cdef object error(self, reason, Py_ssize_t offset)
+    cdef object lsn(self)
     cdef int need(self, Py_ssize_t size) except -1
     cdef int skip(self, Py_ssize_t size) except -1
     cdef int u8(self) except -1
@@ -55,6 +56,8 @@ cdef class Decoder:
     cdef object _xid
     cdef object _commit_lsn
     cdef object _commit_time
+    cdef int64_t _us
+    cdef object _moment
     cdef object _gid
     cdef Py_ssize_t _ordinal
     cdef dict _streamed

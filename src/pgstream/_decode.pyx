@@ -3,8 +3,9 @@
 
 The two files are mirror images: the same functions under the same names, in the same
 order, with the same docstrings, and the same results, errors included. Whatever
-changes here changes there. Only decode() of the Python decoder is its own: it reads the
-frequent messages in one piece, and leaves the rest to the functions.
+changes here changes there. Only what saves time is each one's own: decode() of the Python
+decoder, which reads the frequent messages in one piece and leaves the rest to the functions;
+in Cython one reader for a run, and a Commit that shares its Begin's objects.
 
 Top: the reader, the only code that touches pointers and the only place where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts
@@ -21,7 +22,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
 from ._objects cimport new_int, new_message
@@ -76,7 +77,11 @@ cdef class Reader:
 
     cdef object error(self, reason, Py_ssize_t offset):
         """The error to raise for what stands at ``offset``."""
-        return ProtocolError(reason, self.kind, offset, self.lsn)
+        return ProtocolError(reason, self.kind, offset, self.lsn())
+
+    cdef object lsn(self):
+        """Where the payload stands in the WAL, once its head was read."""
+        return new_int(_LSN, be64(self.data + 1)) if self.placed else None
 
     cdef inline int need(self, Py_ssize_t size) except -1:
         """Raise unless ``size`` bytes are left."""
@@ -262,6 +267,8 @@ cdef class Decoder:
         self._xid = None
         self._commit_lsn = None
         self._commit_time = None
+        self._us = 0  # the last commit time, as it came
+        self._moment = None
         self._gid = None
         self._ordinal = 0
         self._streamed = {}
@@ -320,20 +327,7 @@ cdef class Decoder:
         Raises:
             ProtocolError: if it is malformed. The decoder is then as it was before.
         """
-        cdef Reader reader = Reader.__new__(Reader)
-        cdef Py_buffer view
-        reader.kind = "CopyData"
-        if PyBytes_CheckExact(payload):
-            reader.data = <const unsigned char *>PyBytes_AS_STRING(payload)
-            reader.end = PyBytes_GET_SIZE(payload)
-            return decode_payload(self, reader)
-        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-        try:
-            reader.data = <const unsigned char *>view.buf
-            reader.end = view.len
-            return decode_payload(self, reader)
-        finally:
-            PyBuffer_Release(&view)
+        return read_payload(self, Reader.__new__(Reader), payload)
 
     def decode_many(self, payloads):
         """Decode payloads in order; those that hold nothing are left out.
@@ -342,8 +336,9 @@ cdef class Decoder:
             ProtocolError: at the first that is malformed.
         """
         cdef list messages = []
+        cdef Reader reader = Reader.__new__(Reader)
         for payload in payloads:
-            message = self.decode(payload)
+            message = read_payload(self, reader, payload)
             if message is not None:
                 messages.append(message)
         return messages
@@ -358,12 +353,13 @@ cdef class Decoder:
         """
         cdef list changes = []
         cdef Py_ssize_t at = start, count = len(payloads)
+        cdef Reader reader = Reader.__new__(Reader)
         # The collector would look at all that was made so far, again and again.
         cdef int collects = PyGC_Disable()
         try:
             while at < count:
                 try:
-                    message = self.decode(payloads[at])
+                    message = read_payload(self, reader, payloads[at])
                 except ProtocolError as error:
                     return changes, at + 1, error
                 at += 1
@@ -404,15 +400,57 @@ cdef class Decoder:
             PyBuffer_Release(&view)
 
 
+cdef object read_payload(Decoder decoder, Reader reader, payload):
+    """Decode a payload with a reader, which may have read others."""
+    cdef Py_buffer view
+    reader.kind = "CopyData"
+    reader.placed = False
+    reader.at = 0
+    if PyBytes_CheckExact(payload):
+        reader.data = <const unsigned char *>PyBytes_AS_STRING(payload)
+        reader.end = PyBytes_GET_SIZE(payload)
+        return decode_payload(decoder, reader)
+    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+    try:
+        reader.data = <const unsigned char *>view.buf
+        reader.end = view.len
+        return decode_payload(decoder, reader)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef object moment(Decoder decoder, Reader reader):
+    """A commit time. That of a Commit is that of its Begin, so the last is kept; which is no
+    memory of the stream, and harmless where a message is refused after all.
+    """
+    reader.need(8)
+    cdef int64_t us = <int64_t>be64(reader.data + reader.at)
+    if us != decoder._us or decoder._moment is None:
+        decoder._moment = reader.timestamp()
+        decoder._us = us
+    else:
+        reader.at += 8
+    return decoder._moment
+
+
+cdef object commit_position(Decoder decoder, Reader reader):
+    """The LSN of a Commit's record: the object that its Begin has, if it is the same."""
+    reader.need(8)
+    if decoder._commit_lsn is None or <uint64_t>decoder._commit_lsn != be64(reader.data + reader.at):
+        return reader.position()
+    reader.at += 8
+    return decoder._commit_lsn
+
+
 cdef object decode_payload(Decoder decoder, Reader reader):
     """One CopyData payload: ``w`` (start LSN, end LSN, send time, a message), ``k`` or ``s``."""
     cdef int outer = reader.u8()
     if outer == 0x77:
         reader.kind = "XLogData"
-        lsn = reader.position()
         reader.skip(8)
         reader.skip(8)
-        reader.lsn = lsn
+        reader.skip(8)
+        reader.placed = True
         return decode_message(decoder, reader)
     if outer == 0x6B:
         reader.kind = "Keepalive"
@@ -448,7 +486,7 @@ cdef object decode_begin(Decoder decoder, Reader reader):
     """``B``: LSN of the commit record, commit timestamp, u32 xid."""
     cdef Begin message = <Begin>new_message(Begin)
     message.commit_lsn = reader.position()
-    message.commit_time = reader.timestamp()
+    message.commit_time = moment(decoder, reader)
     message.xid = reader.u32()
     reader.finish()
     open_transaction(decoder, message.xid, message.commit_lsn, message.commit_time, None)
@@ -460,9 +498,9 @@ cdef object decode_commit(Decoder decoder, Reader reader):
     """``C``: u8 0, LSN of the commit record, LSN of its end, commit timestamp."""
     cdef Commit message = <Commit>new_message(Commit)
     reader.flag(0)
-    message.commit_lsn = reader.position()
+    message.commit_lsn = commit_position(decoder, reader)
     message.end_lsn = reader.position()
-    message.commit_time = reader.timestamp()
+    message.commit_time = moment(decoder, reader)
     reader.finish()
     message.xid = decoder._xid
     open_transaction(decoder, None, None, None, None)
@@ -542,7 +580,7 @@ cdef object decode_insert(Decoder decoder, Reader reader):
     message.new = read_row(reader, plan, None)
     reader.finish()
     message.relation = plan.relation
-    message.lsn = reader.lsn
+    message.lsn = reader.lsn()
     message.commit_lsn = decoder._commit_lsn
     message.commit_time = decoder._commit_time
     message.ordinal = next_ordinal(decoder, 1)
@@ -567,7 +605,7 @@ cdef object decode_update(Decoder decoder, Reader reader):
     message.new = read_row(reader, plan, before)
     reader.finish()
     message.relation = plan.relation
-    message.lsn = reader.lsn
+    message.lsn = reader.lsn()
     message.commit_lsn = decoder._commit_lsn
     message.commit_time = decoder._commit_time
     message.ordinal = next_ordinal(decoder, 1)
@@ -586,7 +624,7 @@ cdef object decode_delete(Decoder decoder, Reader reader):
     message.old = make_old(plan, read_tuple(reader, plan, marker == KEY), marker)
     reader.finish()
     message.relation = plan.relation
-    message.lsn = reader.lsn
+    message.lsn = reader.lsn()
     message.commit_lsn = decoder._commit_lsn
     message.commit_time = decoder._commit_time
     message.ordinal = next_ordinal(decoder, 1)
@@ -610,7 +648,7 @@ cdef object decode_truncate(Decoder decoder, Reader reader):
     message.relations = tuple(relations)
     message.cascade = (flags & 1) != 0
     message.restart_identity = (flags & 2) != 0
-    message.lsn = reader.lsn
+    message.lsn = reader.lsn()
     message.commit_lsn = decoder._commit_lsn
     message.commit_time = decoder._commit_time
     message.ordinal = next_ordinal(decoder, count)

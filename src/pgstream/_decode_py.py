@@ -2,8 +2,9 @@
 
 The two files are mirror images: the same functions under the same names, in the same
 order, with the same docstrings, and the same results, errors included. Whatever
-changes here changes there. Only decode() of the Python decoder is its own: it reads the
-frequent messages in one piece, and leaves the rest to the functions.
+changes here changes there. Only what saves time is each one's own: decode() of the Python
+decoder, which reads the frequent messages in one piece and leaves the rest to the functions;
+in Cython one reader for a run, and a Commit that shares its Begin's objects.
 
 Top: the reader. It and decode() alone cut the bytes, and are the only places where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts
@@ -105,14 +106,14 @@ class Unusual(Exception):
 class Reader:
     """Reads one payload from front to back, and never past its end."""
 
-    __slots__ = ("at", "data", "end", "failed_at", "failure", "kind", "lsn", "size", "start")
+    __slots__ = ("at", "data", "end", "failed_at", "failure", "kind", "placed", "size", "start")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
         self.end = len(data)
         self.kind = "CopyData"
-        self.lsn: LSN | None = None
+        self.placed = False  # whether its head was read, which has its LSN
         self.start = 0  # of the last cell's value
         self.size = 0
         # Of a value that decode() met: its loader has failed, and is not called again.
@@ -121,7 +122,11 @@ class Reader:
 
     def error(self, reason: str, offset: int) -> ProtocolError:
         """The error to raise for what stands at ``offset``."""
-        return ProtocolError(reason, self.kind, offset, self.lsn)
+        return ProtocolError(reason, self.kind, offset, self.lsn())
+
+    def lsn(self) -> LSN | None:
+        """Where the payload stands in the WAL, once its head was read."""
+        return _new_int(LSN, _u64(self.data, 1)[0]) if self.placed else None
 
     def need(self, size: int) -> None:
         """Raise unless ``size`` bytes are left."""
@@ -594,10 +599,10 @@ def decode_payload(decoder: Decoder, reader: Reader) -> Message | Keepalive | No
     outer = reader.u8()
     if outer == 0x77:
         reader.kind = "XLogData"
-        lsn = reader.position()
         reader.skip(8)
         reader.skip(8)
-        reader.lsn = lsn
+        reader.skip(8)
+        reader.placed = True
         return decode_message(decoder, reader)
     if outer == 0x6B:
         reader.kind = "Keepalive"
@@ -713,7 +718,7 @@ def decode_insert(decoder: Decoder, reader: Reader) -> Insert:
     return Insert(
         plan.relation,
         new,
-        reader.lsn,  # type: ignore[arg-type]  # the header was read
+        reader.lsn(),  # type: ignore[arg-type]  # the header was read
         xid,
         decoder._commit_lsn,
         decoder._commit_time,
@@ -741,7 +746,7 @@ def decode_update(decoder: Decoder, reader: Reader) -> Update:
         plan.relation,
         old,
         new,
-        reader.lsn,  # type: ignore[arg-type]
+        reader.lsn(),  # type: ignore[arg-type]
         xid,
         decoder._commit_lsn,
         decoder._commit_time,
@@ -762,7 +767,7 @@ def decode_delete(decoder: Decoder, reader: Reader) -> Delete:
     return Delete(
         plan.relation,
         old,
-        reader.lsn,  # type: ignore[arg-type]
+        reader.lsn(),  # type: ignore[arg-type]
         xid,
         decoder._commit_lsn,
         decoder._commit_time,
@@ -785,7 +790,7 @@ def decode_truncate(decoder: Decoder, reader: Reader) -> Truncate:
         relations,
         (flags & 1) != 0,
         (flags & 2) != 0,
-        reader.lsn,  # type: ignore[arg-type]
+        reader.lsn(),  # type: ignore[arg-type]
         xid,
         decoder._commit_lsn,
         decoder._commit_time,

@@ -30,7 +30,6 @@ from .errors import ProtocolError
 from .handlers.encoding import encode_str, encode_value
 from .handlers.jsonlines import JSONLinesHandler
 from .messages import Delete, Insert, JSONLines, Origin, Truncate, Type, Update
-from .lsn import LSN
 from .types import LOAD_ERRORS, JSONText, LoaderFailed, numbers, datetimes, strings
 from .types.arrays import COMMA, MAX_DIMENSIONS, ArrayBinary, ArrayText
 from .types.documents import JsonbLoader, JsonLoader
@@ -490,7 +489,7 @@ cdef object failed(JSONDecoder decoder, bytes payload, failure):
     reader.data = <const unsigned char *>PyBytes_AS_STRING(payload)
     reader.end = PyBytes_GET_SIZE(payload)
     reader.kind = _KINDS[payload[HEADER]]
-    reader.lsn = LSN(be64(reader.data + 1))
+    reader.placed = True
     place = decoder.out.refused - reader.data
     plan = find_plan(decoder, be32(reader.data + HEADER + 1))
     reader.at = HEADER + 5
