@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,12 +41,13 @@ def block(xid: int, *messages: bytes, first: bool = False) -> list[bytes]:
     return [encoder.stream_start(xid, first), *messages, encoder.stream_stop()]
 
 
-def events(payloads: Iterable[bytes], memory_limit: int = 2**20) -> list[Any]:
+def events(payloads: list[bytes], memory_limit: int = 2**20, at_once: int = 3) -> list[Any]:
+    """What a decoder makes of these payloads, so many of which arrive at once."""
     assembly, decoder = Assembly(memory_limit), Decoder()
     out = []
     try:
-        for payload in payloads:
-            for released in assembly.feed(payload):
+        for start in range(0, len(payloads), at_once):
+            for released in assembly.feed(payloads[start : start + at_once]):
                 message = decoder.decode(released)
                 if not isinstance(message, Relation):
                     out.append(message)
@@ -143,7 +144,7 @@ def test_a_transaction_that_starts_afresh_drops_what_came_before(
 @pytest.mark.parametrize("size", range(27))
 def test_what_is_too_short_for_a_message_is_left_to_the_decoder(size: int) -> None:
     payload = encoder.xlogdata(b"\0\0", 100)[:size]
-    assert list(Assembly(0).feed(payload)) == [payload]
+    assert list(Assembly(0).feed([payload])) == [payload]
 
 
 def test_an_abort_drops_all() -> None:
@@ -301,8 +302,14 @@ def test_what_goes_to_disk_is_removed(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
     assembly = Assembly(100)
-    for payload in wal(*block(7, announce(7), *(row(n, 7) for n in range(50)), first=True)):
-        assert list(assembly.feed(payload)) == []
+    payloads = wal(*block(7, announce(7), *(row(n, 7) for n in range(50)), first=True))
+
+    def arriving() -> Iterator[bytes]:
+        for index, payload in enumerate(payloads):
+            assert len(files) == (index > 2)  # not once all have come
+            yield payload
+
+    assert list(assembly.feed(arriving())) == []
     assert len(files) == 1
     files[0].seek(0, 2)
     assert files[0].tell() > 50 * 30
@@ -321,9 +328,9 @@ def histories(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     return steps
 
 
-@given(histories(), st.sampled_from([0, 60, 200, 2**20]))
+@given(histories(), st.sampled_from([0, 60, 200, 2**20]), st.integers(1, 20))
 def test_any_history_gives_what_was_committed(
-    history: list[tuple[str, int, int]], memory_limit: int
+    history: list[tuple[str, int, int]], memory_limit: int, at_once: int
 ) -> None:
     """A model of savepoints beside it: each transaction nests its subtransactions in order."""
     payloads: list[bytes] = []
@@ -363,4 +370,4 @@ def test_any_history_gives_what_was_committed(
             announced.discard(top)
             for key in [key for key in fresh if key[0] == top]:
                 del fresh[key]
-    assert numbers(events(payloads, memory_limit)) == expected
+    assert numbers(events(payloads, memory_limit, at_once)) == expected

@@ -32,9 +32,12 @@ _STREAM_STOP: Final = 0x45
 _STREAM_COMMIT: Final = 0x63
 _STREAM_ABORT: Final = 0x41
 _STREAM_PREPARE: Final = 0x70
+_ORIGIN: Final = 0x4F
 _BRACKETS: Final = frozenset({_STREAM_START, _STREAM_STOP})
 _ENDS: Final = frozenset({_STREAM_COMMIT, _STREAM_ABORT, _STREAM_PREPARE})
-_WITH_XID: Final = frozenset(b"RYIUDTM")  # what begins with an xid inside a block
+_INSIDE: Final = frozenset(b"RYIUDTMO")  # what may stand in a block: with its xid, but for O
+
+_LENGTH: Final = 4  # bytes before each payload that is kept
 
 
 class Assembly:
@@ -51,22 +54,27 @@ class Assembly:
         self._held: dict[int, _Transaction] = {}
         self._block: _Transaction | None = None
         self._arrivals = 0
+        self._gathered = 0  # bytes in memory, or more: those that were released since
 
-    def feed(self, payload: Payload) -> Iterable[Payload]:
-        """The payloads that are due now that ``payload`` has come: itself, none, or many.
+    def feed(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
+        """What is due now that these payloads have come: themselves, fewer, or more.
 
         Raises:
-            ProtocolError: if it, or the order of messages, is malformed.
+            ProtocolError: if one, or the order of messages, is malformed.
         """
-        kind = payload[HEADER] if len(payload) > HEADER and payload[0] == _XLOGDATA else 0
-        if kind in _ENDS:
-            return self._end(payload)
-        if kind and (self._block is not None or kind in _BRACKETS):
-            self._in_block(payload, kind)
-            return ()
-        if kind == _RELATION and self._held:
-            self._relation_outside(bytes(payload))
-        return (payload,)
+        for payload in payloads:
+            kind = payload[HEADER] if len(payload) > HEADER and payload[0] == _XLOGDATA else 0
+            if kind in _ENDS:
+                yield from self._end(payload)
+            elif kind and (self._block is not None or kind in _BRACKETS):
+                self._in_block(bytes(payload), kind)
+                self._gathered += len(payload)
+                if self._gathered > self._memory_limit:
+                    self._spill()
+            else:
+                if kind == _RELATION and self._held:
+                    self._relation_outside(bytes(payload))
+                yield payload
 
     def close(self) -> None:
         """Drop what is held, and its files."""
@@ -75,9 +83,9 @@ class Assembly:
         self._held.clear()
         self._block = None
 
-    def _in_block(self, payload: Payload, kind: int) -> None:
+    def _in_block(self, payload: bytes, kind: int) -> None:
         block = self._block
-        if block is None or kind not in b"RYIUDTMO":
+        if block is None or kind not in _INSIDE:
             message = self._control.decode(payload)  # refuses what cannot stand here
             if isinstance(message, StreamStart):
                 if message.first or message.xid not in self._held:
@@ -86,21 +94,20 @@ class Assembly:
                 self._block = self._held[message.xid]
             else:
                 self._block = None
-            return
-        data = bytes(payload)
-        if kind in _WITH_XID:
-            if len(data) < HEADER + 5:
-                self._control.decode(data)  # raises: truncated
-            (subxid,) = _u32.unpack_from(data, HEADER + 1)
-            block.marks.setdefault(subxid, block.size)
-            data = data[: HEADER + 1] + data[HEADER + 5 :]
-        if kind == _RELATION and len(data) >= HEADER + 5:
-            self._arrivals += 1
-            oid = data[HEADER + 1 : HEADER + 5]
-            block.relations[oid] = self._arrivals, data
-            block.newer.pop(oid, None)
-        block.append(data, is_message=kind == _MESSAGE)
-        self._spill()
+        elif kind == _ORIGIN:
+            block.append(payload)
+        elif len(payload) < HEADER + 5:
+            self._control.decode(payload)  # raises: truncated
+        else:
+            start = block.size
+            payload = block.append_change(payload)
+            if kind == _RELATION:
+                self._arrivals += 1
+                oid = payload[HEADER + 1 : HEADER + 5]
+                block.relations[oid] = self._arrivals, payload
+                block.newer.pop(oid, None)
+            elif kind == _MESSAGE:
+                block.note_message(start)
 
     def _end(self, payload: Payload) -> Iterator[Payload]:
         message = self._control.decode(payload)
@@ -151,8 +158,10 @@ class Assembly:
             transaction.close()
 
     def _spill(self) -> None:
-        while sum(held.in_memory for held in self._held.values()) > self._memory_limit:
-            max(self._held.values(), key=lambda held: held.in_memory).spill()
+        held = self._held.values()
+        while (in_memory := sum(one.in_memory for one in held)) > self._memory_limit:
+            max(held, key=lambda one: one.in_memory).spill()
+        self._gathered = in_memory
 
 
 class _Transaction:
@@ -164,24 +173,40 @@ class _Transaction:
 
     def __init__(self) -> None:
         self.size = 0
-        self.in_memory = 0
-        self.marks: dict[int, int] = {}  # subtransaction -> where its first payload stands
+        self.marks: dict[bytes, int] = {}  # subtransaction -> where its first payload stands
         self.relations: dict[bytes, tuple[int, bytes]] = {}  # OID -> arrival, payload
         self.newer: dict[bytes, bytes] = {}  # OID -> Relation that came later, elsewhere
         self.doubtful = False
         self._messages: list[tuple[int, int]] = []  # where runs of logical messages stand
         self._payloads: list[bytes] = []
         self._file: IO[bytes] | None = None
+        self._on_disk = 0
 
-    def append(self, payload: bytes, *, is_message: bool) -> None:
-        start = self.size
+    @property
+    def in_memory(self) -> int:
+        """How many bytes of it are."""
+        return self.size - self._on_disk
+
+    def append(self, payload: bytes) -> None:
+        """Add a payload."""
         self._payloads.append(payload)
-        self.size += 4 + len(payload)
-        self.in_memory += 4 + len(payload)
-        if is_message:
-            if self._messages and self._messages[-1][1] == start:
-                start = self._messages.pop()[0]
-            self._messages.append((start, self.size))
+        self.size += _LENGTH + len(payload)
+
+    def append_change(self, payload: bytes) -> bytes:
+        """Add a payload without the xid that it has in a block; return what was added."""
+        subxid = payload[HEADER + 1 : HEADER + 5]
+        if subxid not in self.marks:
+            self.marks[subxid] = self.size
+        payload = payload[: HEADER + 1] + payload[HEADER + 5 :]
+        self._payloads.append(payload)
+        self.size += _LENGTH + len(payload)
+        return payload
+
+    def note_message(self, start: int) -> None:
+        """Note that the last payload, which stands at ``start``, is a logical message."""
+        if self._messages and self._messages[-1][1] == start:
+            start = self._messages.pop()[0]
+        self._messages.append((start, self.size))
 
     def truncate(self, subxid: int) -> None:
         """Drop everything from the first payload of a subtransaction on.
@@ -191,7 +216,7 @@ class _Transaction:
         emitted carries the top transaction's xid, so only the order can tell. Where it
         did nothing but emit messages, not even that: then those at the end are in doubt.
         """
-        start = self.marks.get(subxid)
+        start = self.marks.get(_u32.pack(subxid))
         if start is None:
             self.doubtful |= bool(self._messages) and self._messages[-1][1] == self.size
             return
@@ -199,13 +224,11 @@ class _Transaction:
         self.marks = {xid: at for xid, at in self.marks.items() if at < start}
         self.relations.clear()  # the server sends them again after an abort
         while self._payloads and self.size > start:
-            dropped = 4 + len(self._payloads.pop())
-            self.size -= dropped
-            self.in_memory -= dropped
+            self.size -= _LENGTH + len(self._payloads.pop())
         if self._file is not None and self.size > start:
             self._file.truncate(start)
             self._file.seek(start)
-            self.size = start
+            self.size = self._on_disk = start
 
     def spill(self) -> None:
         """Move what is in memory to the file."""
@@ -215,15 +238,17 @@ class _Transaction:
             self._file.write(_u32.pack(len(payload)))
             self._file.write(payload)
         self._payloads.clear()
-        self.in_memory = 0
+        self._on_disk = self.size
 
     def payloads(self) -> Iterator[bytes]:
+        """All payloads, in order."""
         if self._file is not None:
             self._file.seek(0)
-            while length := self._file.read(4):
+            while length := self._file.read(_LENGTH):
                 yield self._file.read(_u32.unpack(length)[0])
         yield from self._payloads
 
     def close(self) -> None:
+        """Remove the file."""
         if self._file is not None:
             self._file.close()

@@ -138,11 +138,11 @@ class Reading:
             ProtocolError: at a payload that is malformed, after the events before it.
         """
         if self._tap is not None:
-            self._due = ([payload] for payload in self._release(payloads))
+            self._due = self._tapped(payloads)
         elif isinstance(payloads, list) and self._config.streaming == "off":
             self._due = iter([payloads])  # no transaction comes in parts
         else:
-            self._due = _pieces(self._release(payloads))
+            self._due = _pieces(self._assembly.feed(payloads))
         return self.more()
 
     def more(self) -> Iterator[list[Event]]:
@@ -217,14 +217,12 @@ class Reading:
         self._piece = next(self._due, [])
         return bool(self._piece)
 
-    def _release(self, payloads: Iterable[Payload]) -> Iterator[Payload]:
+    def _tapped(self, payloads: Iterable[Payload]) -> Iterator[list[Payload]]:
         """The payloads that are due, and to the tap all that have arrived."""
-        feed = self._assembly.feed
         for arrived in payloads:
-            if self._tap is not None:
-                self._untapped = arrived
+            self._untapped = arrived
             try:
-                yield from feed(arrived)
+                yield from _pieces(self._assembly.feed([arrived]))
             except ProtocolError:
                 self._tap_now()
                 raise
