@@ -3,6 +3,7 @@
 *wide*: inserts of ten columns (bigint, int, text, numeric, nullable text, bool,
 timestamptz, uuid, jsonb, int[]). *mixed*: transactions of two updates and an insert on
 narrow tables, as pgbench makes them. Each in the text and in the binary transfer.
+*wide binary, streamed*: the wide rows in the blocks of a streamed transaction.
 
 ``python benchmarks/corpora.py`` makes them and says what they are. ``PGSTREAM_BENCH_CACHE``
 names another folder than ``~/.cache/pgstream/benchmarks``.
@@ -54,22 +55,31 @@ MIXED_COUNT = 20_000  # transactions, of five messages each
 PIECE = 256  # payloads that the connector hands on at once
 
 STREAMS = ("wide text", "wide binary", "mixed text", "mixed binary")
+STREAMED = "wide binary, streamed"
 
 
 def payloads(stream: str) -> list[bytes]:
-    """The CopyData payloads of one of ``STREAMS``."""
+    """The CopyData payloads of one of ``STREAMS``, or of ``STREAMED``."""
     return list(read_capture(capture(stream)))
 
 
 def capture(stream: str) -> Path:
-    """The capture file of one of ``STREAMS``, made if it is not there."""
-    which, transfer = stream.split()
-    path = cache() / f"{which}_{transfer}_{_version()}.capture"
+    """The capture file of one of these, made if it is not there."""
+    path = _path(stream)
     if not path.exists():
         with Server.embedded() as server:
-            for missing in STREAMS:
-                _record(server, missing)
+            for other in (*STREAMS, STREAMED):
+                if not _path(other).exists():
+                    _record(server, other)
     return path
+
+
+def _path(stream: str) -> Path:
+    return cache() / f"{_name(stream)}_{_version()}.capture"
+
+
+def _name(stream: str) -> str:
+    return "_".join(stream.replace(",", "").split())
 
 
 def cache() -> Path:
@@ -95,10 +105,12 @@ def fill(dsn: str, which: str, scale: int = 1) -> None:
 
 
 def _record(server: Server, stream: str) -> None:
-    which, transfer = stream.split()
-    name = f"{which}_{transfer}"
+    name = _name(stream)
+    which, transfer = name.split("_")[:2]
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}".encode())
+        # What a transaction is larger than if it is streamed, where that is asked for.
+        admin.execute(f"ALTER DATABASE {name} SET logical_decoding_work_mem = '4MB'".encode())
     dsn = server.dsn(name)
     pgstream.connect(dsn, slot=name, create_publication=True).close()
     fill(dsn, which)
@@ -110,6 +122,7 @@ def _record(server: Server, stream: str) -> None:
                 dsn,
                 slot=name,
                 binary=transfer == "binary",
+                streaming="on" if stream == STREAMED else "off",
                 until="now",
                 tap=writer.write,
                 status_interval=1,
@@ -118,7 +131,7 @@ def _record(server: Server, stream: str) -> None:
             for _ in events:
                 pass
         with contextlib.suppress(FileExistsError):
-            path.rename(cache() / f"{name}_{_version()}.capture")
+            path.rename(_path(stream))
 
 
 def _version() -> str:
@@ -127,6 +140,6 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
-    for name in STREAMS:
+    for name in (*STREAMS, STREAMED):
         messages = payloads(name)
-        print(f"{name:12} {len(messages):9,} messages {sum(map(len, messages)):12,} bytes")
+        print(f"{name:21} {len(messages):9,} messages {sum(map(len, messages)):12,} bytes")

@@ -51,7 +51,7 @@ def measure(task: argparse.Namespace) -> None:
         rows = str(task.rows or 200_000)
         run("benchmarks/bench_live.py", "--short", "--transfer", "binary", "--rows", rows)
         return
-    for name in ("decode", "json", "shape", "gc"):
+    for name in ("decode", "json", "streaming", "shape", "gc"):
         run(*pytest, f"benchmarks/bench_{name}.py")
     rows, rounds = str(task.rows or 300_000), str(task.rounds)
     run("benchmarks/bench_live.py", "--rows", rows, "--rounds", rounds)
@@ -322,6 +322,14 @@ commit to the handler, in milliseconds; and from the sending of the INSERT, in w
 own work is included. Above a round trip: less the median of `SELECT 1`.
 
 {plain_table("latency", "milliseconds", "milliseconds", 3)}
+
+## A large transaction
+
+`python -m pytest benchmarks/bench_streaming.py`: thousand rows a second of one transaction of
+100,000 wide rows, from payloads to typed events: sent whole after its commit, and sent in blocks
+(`streaming="on"`) that are held back until then, in memory or, beyond `memory_limit`, in a file.
+
+{rates_table("streaming")}
 
 ## Columns and sizes
 

@@ -26,7 +26,7 @@ from .positions import BOUNDARIES, NOTED, Positions
 from .types import Catalog, Loader, TypeInfo
 from .types.catalog import needs_text
 
-_PIECE: Final = 1024  # payloads that are read at once, at most,
+_PIECE: Final = 256  # payloads that are read at once, at most,
 _PIECE_BYTES: Final = 2**20  # or so many bytes of them
 
 
