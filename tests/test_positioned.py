@@ -288,13 +288,14 @@ class Targets:
             return PostgresHandler(self.database.dsn, name=name)
         return SQLiteHandler(self.path, name=name)
 
-    def ids(self) -> list[int]:
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
         if self.kind == "postgres":
-            rows = self.database.execute("SELECT id FROM items")
-        else:
-            with closing(sqlite3.connect(self.path)) as connection:
-                rows = connection.execute("SELECT id FROM items").fetchall()
-        return sorted(int(key) for (key,) in rows)
+            return self.database.execute(statement)
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(statement).fetchall()
+
+    def ids(self) -> list[int]:
+        return sorted(int(key) for (key,) in self.execute("SELECT id FROM items"))
 
 
 @pytest.fixture(params=["postgres", "sqlite"])
@@ -390,6 +391,22 @@ def test_a_row_that_is_not_there_is_an_error(targets: Targets) -> None:
             with pytest.raises(HandlerError, match=r"0/1F8 found 0 rows of public\.items"):
                 feed(handler, [*transaction(0x200, event), FLUSH])
     assert targets.ids() == [1]
+
+
+def test_what_came_before_a_change_of_a_table_is_stored(targets: Targets) -> None:
+    """The target can be made to fit what follows, but not what came before as well."""
+    things = replace(ITEMS, table="things")
+    update = change(Update, 0x1F8, relation=things, old=None, new={"id": "1", "note": "y"})
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "1"))
+        with pytest.raises(HandlerError, match=r"public\.things"):
+            feed(handler, [*transaction(0x200, update), FLUSH])
+    assert targets.ids() == [1]
+    targets.execute("ALTER TABLE items RENAME TO things")
+    with targets.open() as handler:
+        assert handler.position() == LSN(0x130)
+        feed(handler, [*transaction(0x200, update), FLUSH])
+    assert targets.execute("SELECT note FROM things") == [("y",)]
 
 
 def test_unchanged_columns_stay(targets: Targets) -> None:

@@ -272,6 +272,10 @@ class PostgresHandler:
         known = self._targets.get(relation.oid)
         if known is not None and known[0] is relation:
             return known[1]
+        if not self._spilled:
+            # The table may have changed: where the target has to follow, it cannot take both
+            # what comes now and what came before.
+            self._store()
         label = f"{relation.schema}.{relation.table}"
         # Answered outside the pipeline of changes: this is asked before they are sent.
         found = self._connection.execute(_COLUMNS, [relation.schema, relation.table]).fetchall()
@@ -386,8 +390,8 @@ class PostgresHandler:
             self._begin()
         self._run(self._waiting)
         self._finish(self._whole)
+        self._size -= sum(change.size for change in self._waiting)
         self._waiting.clear()
-        self._size = 0
         self._spilled = False
 
     def _begin(self) -> None:

@@ -202,10 +202,13 @@ class SQLiteHandler:
             ).fetchone()
         self._stored = None if lsn is None else LSN(lsn)
 
-    def _table(self, relation: Relation) -> _Table:
+    def _knows(self, relation: Relation) -> bool:
         known = self._tables.get(relation.oid)
-        if known is not None and known[0] is relation:
-            return known[1]
+        return known is not None and known[0] is relation
+
+    def _table(self, relation: Relation) -> _Table:
+        if self._knows(relation):
+            return self._tables[relation.oid][1]
         label = f"{relation.schema}.{relation.table}"
         name = relation.table if relation.schema == "public" else label
         columns = tuple(column.name for column in relation.columns)
@@ -297,6 +300,11 @@ class SQLiteHandler:
     def _change(self, event: _Change) -> None:
         if self._open is None:
             raise HandlerError(f"a change at {event.lsn} came outside a transaction")
+        relations = event.relations if isinstance(event, Truncate) else (event.relation,)
+        if not all(map(self._knows, relations)):
+            # A table may have changed: where the file has to follow, it cannot take both what
+            # comes now and what came before.
+            self.flush()
         self._open.append(event)
         if len(self._open) >= _CHANGES:
             self.flush()  # what came before it
