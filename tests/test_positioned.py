@@ -232,6 +232,30 @@ def test_postgres_partitions_inheritance_and_truncate(database: Database, target
     assert target.execute("SELECT * FROM owned, owner") == []
 
 
+def test_postgres_a_partition_with_a_key_of_its_own(database: Database, target: Database) -> None:
+    """REPLICA IDENTITY FULL does not go from a partitioned table to its partitions: what the
+    key of one does not hold is sent as NULL, and a large value that stays is not sent at all.
+    """
+    schema = """
+        CREATE TABLE whole (id int PRIMARY KEY, note text, large text) PARTITION BY RANGE (id);
+        ALTER TABLE whole REPLICA IDENTITY FULL;
+        CREATE TABLE part PARTITION OF whole DEFAULT;
+        ALTER TABLE part ALTER large SET STORAGE EXTERNAL
+    """
+    publish(database, schema)
+    target.execute(schema)
+    database.execute("ALTER PUBLICATION pgstream_pub SET (publish_via_partition_root = true)")
+    database.execute(
+        "INSERT INTO whole SELECT g, 'x', repeat('y', 9000) FROM generate_series(1, 4) g"
+    )
+    database.execute("UPDATE whole SET id = 10 WHERE id = 1")
+    database.execute("UPDATE whole SET note = 'z' WHERE id = 2")
+    database.execute("DELETE FROM whole WHERE id = 3")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    same(database, target, "public.whole")
+
+
 def test_postgres_a_truncate_empties_no_table_of_the_target_alone(
     database: Database, target: Database
 ) -> None:
@@ -407,6 +431,23 @@ def test_what_came_before_a_change_of_a_table_is_stored(targets: Targets) -> Non
         assert handler.position() == LSN(0x130)
         feed(handler, [*transaction(0x200, update), FLUSH])
     assert targets.execute("SELECT note FROM things") == [("y",)]
+
+
+def test_a_row_that_the_source_does_not_tell_is_an_error(targets: Targets) -> None:
+    """Its key is not published, or its partition has another one than what is published."""
+    keyless = replace(ITEMS, columns=(Column("id", 23, -1, False), Column("note", 25, -1, False)))
+    row = {"id": "1", "note": "x"}
+    with targets.open() as handler:
+        feed(handler, [*inserted(0x100, "1"), FLUSH])
+        for event in (
+            change(Delete, 0x1F8, old={"id": UNCHANGED}),
+            change(Delete, 0x1F8, relation=keyless, old={}),
+            change(Update, 0x1F8, relation=keyless, old={}, new=row),
+            change(Update, 0x1F8, relation=keyless, old=None, new=row),
+        ):
+            with pytest.raises(HandlerError, match=r"0/1F8 of public\.items does not say of which"):
+                feed(handler, [*transaction(0x200, event), FLUSH])
+    assert targets.ids() == [1]
 
 
 def test_unchanged_columns_stay(targets: Targets) -> None:

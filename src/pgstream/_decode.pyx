@@ -853,8 +853,9 @@ cdef Plan find_plan(Decoder decoder, uint32_t oid):
 cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before=None, dict row=None):
     """The values of a tuple: u16 columns, then for each a kind and perhaps a value.
 
-    With ``key_only`` the columns outside the key are UNCHANGED: what is sent for them
-    is no value. An unchanged TOASTed value is taken from ``before`` where that has it.
+    With ``key_only`` a NULL is UNCHANGED, and so is all outside the key: what is sent for them
+    is no value. An unchanged TOASTed value is taken from ``before`` where that has it; it cannot
+    have been NULL, which there stands for a column that a partition's replica identity lacks.
     """
     cdef int width = reader.u16()
     if width != plan.width:
@@ -871,9 +872,11 @@ cdef list read_tuple(Reader reader, Plan plan, bint key_only, list before=None, 
             if key_only and not plan.relation.columns[index].is_key:
                 value = _UNCHANGED
             elif kind == NULL_CELL:
-                value = None
+                value = _UNCHANGED if key_only else None
             elif kind == UNCHANGED_TOAST:
-                value = _UNCHANGED if before is None else before[index]
+                value = None if before is None else before[index]
+                if value is None:
+                    value = _UNCHANGED
             else:
                 value = load_value(reader, plan, index, kind)
             if row is None:

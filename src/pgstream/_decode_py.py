@@ -426,11 +426,12 @@ class Decoder:
                         elif cell == BINARY:
                             load = binary
                         elif cell == NULL_CELL:
-                            row[name] = None
+                            row[name] = UNCHANGED if marker == KEY else None
                             at += 1
                             continue
                         elif cell == UNCHANGED_TOAST:
-                            row[name] = UNCHANGED if before is None else before.get(name, UNCHANGED)
+                            known = None if before is None else before.get(name)
+                            row[name] = UNCHANGED if known is None else known
                             at += 1
                             continue
                         else:
@@ -980,8 +981,9 @@ def read_tuple(
 ) -> list[Any]:
     """The values of a tuple: u16 columns, then for each a kind and perhaps a value.
 
-    With ``key_only`` the columns outside the key are UNCHANGED: what is sent for them
-    is no value. An unchanged TOASTed value is taken from ``before`` where that has it.
+    With ``key_only`` a NULL is UNCHANGED, and so is all outside the key: what is sent for them
+    is no value. An unchanged TOASTed value is taken from ``before`` where that has it; it cannot
+    have been NULL, which there stands for a column that a partition's replica identity lacks.
     """
     width = reader.u16()
     if width != plan.width:
@@ -997,9 +999,10 @@ def read_tuple(
             if key_only and not plan.relation.columns[index].is_key:
                 values.append(UNCHANGED)
             elif kind == NULL_CELL:
-                values.append(None)
+                values.append(UNCHANGED if key_only else None)
             elif kind == UNCHANGED_TOAST:
-                values.append(UNCHANGED if before is None else before[index])
+                known = None if before is None else before[index]
+                values.append(UNCHANGED if known is None else known)
             else:
                 values.append(load_value(reader, plan, index, kind))
     except LOAD_ERRORS:

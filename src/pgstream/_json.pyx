@@ -534,7 +534,7 @@ cdef const unsigned char *write_tuple(
         if key_only and not shape.is_key[index]:
             at += size
             continue
-        if kind == UNCHANGED_TOAST:
+        if kind == UNCHANGED_TOAST or (key_only and kind == NULL_CELL):
             unchanged[0] += 1
             continue
         name = <bytes>shape.names[index]

@@ -59,7 +59,8 @@ class Unchanged(enum.Enum):
 
 UNCHANGED: Final = Unchanged.UNCHANGED
 """Stands for a TOASTed value that an UPDATE did not change and the server did not
-send. It is not ``None``: the column has a value, which this event does not know."""
+send, and in an old row for a value of the key that it did not send (that of a partition with
+another key). It is not ``None``: the column has a value, which this event does not know."""
 
 
 @dataclass(frozen=True)

@@ -328,9 +328,9 @@ class PostgresHandler:
             if isinstance(event, Insert):
                 statement, copy, values = _insert(target, event.new)
             elif isinstance(event, Delete):
-                statement, values = _delete(target, event.old)
+                statement, values = _delete(target, _known(target, event))
             else:
-                statement, values = _update(target, event.old, event.new)
+                statement, values = _update(target, _known(target, event), event.new)
         if not statement:
             return None
         return _Change(statement, values, target.label, event.lsn, copy=copy)
@@ -662,12 +662,30 @@ def _delete(target: _Target, old: Row) -> tuple[str, tuple[Text, ...]]:
     return statement, _texts(target, old, target.key or target.columns)
 
 
-def _update(target: _Target, old: Row | None, new: Row) -> tuple[str, tuple[Text, ...]]:
-    known = old if old is not None else new
+def _known(target: _Target, event: Update | Delete) -> Row:
+    """What is known of a row before its change: at least what it is found by."""
+    row: Row
+    if isinstance(event, Update) and event.old is None:
+        row = {name: event.new[name] for name in target.key}
+    else:
+        row = event.old
+    names = target.key or target.columns
+    missing = [name for name in names if row.get(name, UNCHANGED) is UNCHANGED]
+    if missing:
+        raise HandlerError(
+            f"the change at {event.lsn} of {target.label} does not say of which row it is: the"
+            f" source has not sent its former {', '.join(map(repr, missing))}",
+            "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
+            " copy the tables anew (snapshot)",
+        )
+    return row
+
+
+def _update(target: _Target, known: Row, new: Row) -> tuple[str, tuple[Text, ...]]:
     names = []
     for name in target.columns:
         if name in target.fixed:
-            if name in known and known[name] != new[name]:
+            if known.get(name, UNCHANGED) not in (UNCHANGED, new[name]):
                 raise HandlerError(
                     f"column {name!r} of {target.label} is GENERATED ALWAYS in the target, and"
                     " the source has given it a new value",

@@ -343,12 +343,10 @@ class SQLiteHandler:
         if isinstance(event, Insert):
             self._insert(table, event.new)
             return
+        condition, values = _found_by(table, event)
         if isinstance(event, Delete):
-            condition, values = _found_by(table, event.old)
             statement = f"DELETE FROM {table.name} WHERE {condition}"
         else:
-            known = event.old if event.old is not None else event.new
-            condition, values = _found_by(table, known)
             names = [name for name in table.columns if event.new[name] is not UNCHANGED]
             if not names:
                 return
@@ -410,13 +408,27 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _found_by(table: _Table, row: Row) -> tuple[str, list[Any]]:
+def _found_by(table: _Table, event: Update | Delete) -> tuple[str, list[Any]]:
+    """What finds the row that changed, by the old values that were sent."""
+    row: Row
+    if isinstance(event, Update) and event.old is None:
+        row = {name: event.new[name] for name in table.key}
+    else:
+        row = event.old
+    names = [name for name, value in row.items() if value is not UNCHANGED]
+    if table.columns and (not names or not set(names).issuperset(table.key)):
+        raise HandlerError(
+            f"the change at {event.lsn} of {table.label} does not say of which row it is: the"
+            " source has not sent its key",
+            "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
+            " copy the tables anew (snapshot)",
+        )
     if table.key:
         condition = " AND ".join(f"{quoted(name)} = ?" for name in table.key)
         return condition, _stored(table, row, table.key)
-    same = " AND ".join(f"{quoted(name)} IS ?" for name in table.columns) or "true"
+    same = " AND ".join(f"{quoted(name)} IS ?" for name in names) or "true"
     condition = f"{table.rowid} = (SELECT {table.rowid} FROM {table.name} WHERE {same} LIMIT 1)"
-    return condition, _stored(table, row, table.columns)
+    return condition, _stored(table, row, names)
 
 
 def _of_types(relation: Relation, types: Collection[int]) -> frozenset[str]:
