@@ -176,6 +176,22 @@ def test_publication_is_younger_than_the_slot(published: Database) -> None:
         assert [event.new for event in stream if isinstance(event, Insert)] == [{"id": 1}]
 
 
+def test_a_row_that_the_server_cannot_send(database: Database) -> None:
+    """A message is shorter than 1 GB; bits take eight times their size as text, a bytea twice."""
+    database.execute("CREATE TABLE large (bits varbit)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE large")
+    pgstream.connect(database.dsn, slot=slot(database)).close()
+    database.execute(
+        "WITH one AS (SELECT B'0'::bit(72000000)::varbit AS bits), four AS MATERIALIZED"
+        " (SELECT bits || bits || bits || bits AS bits FROM one)"
+        " INSERT INTO large SELECT bits || bits || bits || bits FROM four"
+    )
+    stream = pgstream.connect(database.dsn, slot=slot(database), binary=False, until="now")
+    with stream, pytest.raises(ServerError, match="1 GB") as info:
+        acknowledge_all(stream)
+    assert not info.value.transient
+
+
 def test_slot_is_missing(published: Database) -> None:
     with pytest.raises(SlotNotFound, match=f"pgstream slot create --slot {slot(published)}"):
         pgstream.connect(published.dsn, slot=slot(published), create_slot=False)

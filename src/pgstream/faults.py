@@ -33,6 +33,11 @@ GRANT_REPLICATION: Final = (
 )
 _REPLICATION_HINT: Final = f"let a superuser run: {GRANT_REPLICATION}"
 
+_TOO_LARGE_HINT: Final = (
+    "a row that takes 1 GB or more cannot be sent: as text (binary=False, values='text') a bytea"
+    " takes twice its size; docs/operations.md says how to leave a transaction out"
+)
+
 # What the server says when it turns a connection away. libpq gives the text alone, in the
 # language of the server; what is not recognised is passed on as it is. The last field says
 # whether trying again may help a stream that was connected before.
@@ -123,6 +128,8 @@ def refused(error: psycopg.Error, config: Config, *, streaming: bool = False) ->
             f"pgstream run --slot {config.slot} reads from it;"
             f" pgstream slot drop {config.slot} drops it, with what was not read from it",
         )
+    if streaming and (state == "54000" or "invalid memory alloc request size" in said):
+        return ServerError(text, _TOO_LARGE_HINT)
     if state in ("42P01", "3F000"):  # a table, a schema
         return ServerError(
             text, "name it as PostgreSQL holds it, schema.table, with the case of its letters"
