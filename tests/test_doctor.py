@@ -412,3 +412,20 @@ def test_tables_of_which_inserts_alone_are_published_need_no_identity(database: 
         "WITH (publish = 'insert, truncate')"
     )
     assert "replica identity" not in texts(findings(database))
+
+
+@pytest.mark.parametrize("identity", ["FULL", "USING INDEX root_id_key"])
+def test_a_partition_with_another_identity_than_its_root(database: Database, identity: str) -> None:
+    database.execute(
+        'CREATE SCHEMA "S p"; CREATE TABLE root (id int NOT NULL UNIQUE) PARTITION BY RANGE (id);'
+        f"ALTER TABLE root REPLICA IDENTITY {identity};"
+        'CREATE TABLE "S p"."Part" PARTITION OF root (PRIMARY KEY (id)) DEFAULT;'
+        "CREATE PUBLICATION pgstream_pub FOR TABLE root"
+    )
+    # Published as itself it is what it says; published as its root, what that says.
+    assert "another replica identity" not in texts(findings(database))
+    database.execute("ALTER PUBLICATION pgstream_pub SET (publish_via_partition_root = true)")
+    found = one(findings(database), 'partition "S p"."Part" has another replica identity')
+    assert found.level == "warning"
+    database.execute(found.fix)
+    assert "another replica identity" not in texts(findings(database))

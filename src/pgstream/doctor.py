@@ -446,6 +446,39 @@ def _check_identities(server: _Server) -> Iterator[Finding]:
             )
 
 
+def _check_partitions(server: _Server) -> Iterator[Finding]:
+    """Look for partitions whose old rows are not what the table that they are published as says."""
+    partitions = server.rows(
+        """
+        SELECT DISTINCT format('%%I.%%I', listed.schemaname, listed.tablename) AS root,
+            leaf.relnamespace::regnamespace || format('.%%I', leaf.relname) AS leaf,
+            root.relreplident AS identity
+        FROM pg_publication_tables AS listed
+        JOIN pg_namespace AS namespace ON namespace.nspname = listed.schemaname
+        JOIN pg_class AS root
+            ON root.relnamespace = namespace.oid AND root.relname = listed.tablename
+        CROSS JOIN pg_partition_tree(root.oid) AS tree
+        JOIN pg_class AS leaf ON leaf.oid = tree.relid
+        WHERE listed.pubname = ANY (%s) AND root.relkind = 'p' AND tree.isleaf
+            AND leaf.relreplident <> root.relreplident
+        ORDER BY 1, 2
+        """,
+        list(server.config.publications),
+    )
+    for row in partitions:
+        root, leaf = row["root"], row["leaf"]
+        as_root = {"d": "DEFAULT", "f": "FULL"}.get(row["identity"])
+        fix = f"ALTER TABLE {leaf} REPLICA IDENTITY {as_root or 'FULL'};"
+        if as_root is None:
+            fix = f"ALTER TABLE {root} REPLICA IDENTITY FULL; {fix}"
+        yield Finding(
+            "warning",
+            f"partition {leaf} has another replica identity than {root}, as which it is published:"
+            " old rows of it lack values, or have NULL for them",
+            fix,
+        )
+
+
 def _check_unlogged(server: _Server) -> Iterator[Finding]:
     unlogged = server.rows(
         "SELECT nspname AS schema, relname AS table FROM pg_class "
@@ -475,6 +508,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Server], Iterator[Finding]]], ...]] =
     ("prepared transactions", _check_prepared),
     ("the publications", _check_publications),
     ("replica identities", _check_identities),
+    ("partitions", _check_partitions),
     ("unlogged tables", _check_unlogged),
 )
 
