@@ -151,7 +151,7 @@ def test_an_abort_drops_all() -> None:
     payloads = wal(
         *block(7, announce(7), row(1, 7), first=True),
         encoder.stream_abort(7, 7),
-        encoder.stream_commit(9, 900, 950, 0),
+        encoder.stream_commit(7, 900, 950, 0),  # nothing of it is left
     )
     assert numbers(events(payloads)) == []
 
@@ -227,20 +227,43 @@ def test_relations_count_for_their_transaction_alone_until_it_commits() -> None:
     ]
 
 
+def wide(number: int, xid: int | None = None, oid: int = 1) -> bytes:
+    return encoder.insert(oid, [text(str(number)), text("b"), text("3")], xid)
+
+
 def test_a_relation_that_came_again_meanwhile_is_not_undone_by_the_commit() -> None:
+    tables = (1, 2)
     payloads = wal(
-        *block(7, announce(7), row(1, 7), first=True),
+        *block(7, *[announce(7, oid) for oid in tables], row(1, 7), row(2, 7, 2), first=True),
         encoder.begin(200, 0, 6),
-        announce(columns=WIDER),
-        encoder.insert(1, [text("2"), text("b"), text("3")]),
+        *[announce(oid=oid, columns=WIDER) for oid in tables],
+        wide(3),
         encoder.commit(200, 250, 0),
         encoder.stream_commit(7, 300, 350, 0),
         encoder.begin(400, 0, 8),
-        encoder.insert(1, [text("4"), text("d"), text("5")]),
+        wide(4),
+        wide(5, oid=2),
         encoder.commit(400, 450, 0),
     )
     rows = [event.new for event in events(payloads) if isinstance(event, Insert)]
-    assert [len(row) for row in rows] == [3, 2, 3]
+    assert [len(row) for row in rows] == [3, 2, 2, 3, 3]
+
+
+def test_a_relation_that_came_again_in_the_transaction_is_the_newest() -> None:
+    payloads = wal(
+        *block(7, announce(7), row(1, 7), first=True),
+        encoder.begin(200, 0, 6),
+        announce(),
+        row(2),
+        encoder.commit(200, 250, 0),
+        *block(7, announce(7, columns=WIDER), wide(3, 7)),
+        encoder.stream_commit(7, 300, 350, 0),
+        encoder.begin(400, 0, 8),
+        wide(4),
+        encoder.commit(400, 450, 0),
+    )
+    rows = [event.new for event in events(payloads) if isinstance(event, Insert)]
+    assert [len(row) for row in rows] == [2, 2, 3, 3]
 
 
 def test_a_relation_of_a_transaction_that_committed_first_is_not_undone_either() -> None:

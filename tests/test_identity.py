@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,29 @@ def test_the_file_follows_what_is_acknowledged(shop: Database, file: Path) -> No
     [(flushed,)] = shop.execute("SELECT confirmed_flush_lsn FROM pg_replication_slots")
     assert LSN(flushed) == LSN(kept(file)["position"])
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # nothing is left over
+
+
+def test_the_file_is_written_once_a_second(
+    database: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the server is not told more than it holds."""
+    database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    with open_stream(database, state_file=file) as stream:
+        session = stream._session
+        assert session._connector is not None
+        database.execute("INSERT INTO users VALUES (1)")
+        while not isinstance(next(stream), Commit):
+            pass
+        session._saved = time.monotonic()
+        before = kept(file)["position"]
+        stream.ack()
+        session._report(session._connector)
+        assert kept(file)["position"] == before == str(stream.status().flushed)
+        monkeypatch.setattr("pgstream.session._SAVE_GAP", 0)
+        session._report(session._connector)
+        handled = str(stream.status().handled)
+        assert kept(file)["position"] == handled == str(stream.status().flushed) != before
 
 
 def test_a_slot_that_vanished_is_refused(shop: Database, file: Path) -> None:

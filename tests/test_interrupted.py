@@ -238,3 +238,19 @@ def test_the_change_to_the_text_transfer(
                 break
     assert ids(found) == [*range(TRANSACTIONS * ROWS), -1]
     assert interrupts == 1
+
+
+def test_a_stop_after_an_interrupt_loses_no_acknowledgement(shop: Database) -> None:
+    with open_stream(shop) as stream:
+        while not isinstance(next(stream), Commit):
+            pass
+        stream.ack()
+        stream._start_again()  # as an interrupt makes it
+        stream.stop()
+        assert list(stream) == []
+        handled = stream.positions.handled
+    [(flushed,)] = shop.execute(
+        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots"
+        f" WHERE slot_name = 'slot_{shop.name}'"
+    )
+    assert flushed == str(handled)

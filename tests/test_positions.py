@@ -136,6 +136,7 @@ def test_a_message_is_in_flight_until_it_was_handed_out(positions: Positions) ->
 
 
 def test_a_copy_is_acknowledged_when_all_of_it_was_handed_out(positions: Positions) -> None:
+    assert not positions.copied
     positions.acknowledge()
     assert (positions.copied, positions.unacknowledged) == (False, False)
     positions.deliver(SnapshotEnd(LSN(100), 3))

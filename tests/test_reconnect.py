@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,8 +27,11 @@ from pgstream import (
     SlotNotFound,
     Stream,
     connector,
+    faults,
 )
+from pgstream.config import Config
 from pgstream.embedded import Server, embedded_installation
+from pgstream.session import Session
 from proxy import Proxy
 from servers import Database
 from waiting import eventually
@@ -76,6 +80,19 @@ def terminate(database: Database) -> int:
         f" WHERE slot_name = 'slot_{database.name}'"
     )
     return int(pid)
+
+
+def test_a_connection_that_held_ends_a_series_of_attempts() -> None:
+    session = Session(Config())
+
+    def attempts_after(seconds: float) -> int:
+        session._linked_at = time.monotonic() - seconds
+        session._lose(faults.passing(ConnectionLost("gone")))
+        assert session._trouble is not None
+        session._trouble.attempts += 1
+        return session._trouble.attempts
+
+    assert [attempts_after(seconds) for seconds in (1, 29, 31, 1)] == [1, 2, 1, 2]
 
 
 def flushed(database: Database) -> LSN:
