@@ -11,6 +11,8 @@ import pytest
 
 import pgstream
 from pgstream import LSN, Begin, Commit, ConfigError, Event, Insert, SlotMismatch
+from pgstream.config import Config
+from pgstream.session import Session
 from servers import Database
 
 pytestmark = pytest.mark.usefixtures("both_decoders")
@@ -212,3 +214,18 @@ def test_a_message_outside_transactions_that_is_stored_is_left_out(shop: Databas
     assert sink.rows == [1, 2]
     said = [event.content for event in seen if isinstance(event, pgstream.LogicalMessage)]
     assert said == [b"before", b"after"]
+
+
+def test_an_idle_position_is_told_now_and_then() -> None:
+    session = Session(Config(status_interval=3))
+    positions = session.reading.positions
+    positions.follows_idle = False
+
+    def told_at(seconds: float, end: int) -> LSN | None:
+        positions.keepalive(LSN(end))
+        session._advanced = time.monotonic() - seconds  # since it was told the last time
+        return session.idle_position()
+
+    assert [told_at(4, 5), told_at(1, 9), told_at(4, 9)] == [5, None, 9]
+    session.stopped = True
+    assert told_at(1, 12) == 12

@@ -797,6 +797,33 @@ def test_sqlite_follows_changes_of_the_table(tmp_path: Path) -> None:
     assert rows == [(1, "x", None), (2, None, 5), (3, "a", None)]
 
 
+def test_sqlite_what_is_rolled_back_is_not_stored(tmp_path: Path) -> None:
+    """Nor is the position of what went with it."""
+    file = tmp_path / "items.db"
+    with SQLiteHandler(file) as handler:
+        feed(handler, inserted(0x100, 1))
+        missing = change(Update, 0x200, old={"id": 9}, new={"id": 9, "note": "y"})
+        with pytest.raises(HandlerError, match="found 0 rows"):
+            feed(handler, transaction(0x208, missing))
+        handler.flush()
+        assert handler.position() is None
+        feed(handler, [*inserted(0x100, 1), FLUSH])  # its table is made again
+        assert handler.position() == 0x130
+        handler.advance(LSN(0x110))
+        assert handler.position() == 0x130
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT * FROM items").fetchall() == [(1, "x")]
+
+
+def test_sqlite_what_it_promises_of_the_file(tmp_path: Path) -> None:
+    """What is committed is on the disk, and a row is found by an index of its key."""
+    with SQLiteHandler(tmp_path / "items.db") as handler:
+        feed(handler, [*inserted(0x100, 1), FLUSH])
+        execute = handler._connection.execute
+        assert execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert execute("PRAGMA index_info('pgstream key of items')").fetchall() == [(0, 0, "id")]
+
+
 def test_sqlite_tables_that_it_cannot_tell_apart(tmp_path: Path) -> None:
     with SQLiteHandler(tmp_path / "t.db") as handler:
         feed(handler, inserted(0x100, 1))
