@@ -35,6 +35,7 @@ from ..messages import (
     Truncate,
     Update,
 )
+from .former import former_values, not_told
 
 Text = str | None
 Row = Mapping[str, Any]
@@ -664,28 +665,17 @@ def _delete(target: _Target, old: Row) -> tuple[str, tuple[Text, ...]]:
 
 def _known(target: _Target, event: Update | Delete) -> Row:
     """What is known of a row before its change: at least what it is found by."""
-    row: Row
-    if isinstance(event, Update) and event.old is None:
-        row = {name: event.new[name] for name in target.key}
-    else:
-        row = event.old
-    names = target.key or target.columns
-    missing = [name for name in names if row.get(name, UNCHANGED) is UNCHANGED]
-    if missing:
-        raise HandlerError(
-            f"the change at {event.lsn} of {target.label} does not say of which row it is: the"
-            f" source has not sent its former {', '.join(map(repr, missing))}",
-            "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
-            " copy the tables anew (snapshot)",
-        )
-    return row
+    known = former_values(event, target.key)
+    if missing := [name for name in target.key or target.columns if name not in known]:
+        raise not_told(event, target.label, f"former {', '.join(map(repr, missing))}")
+    return known
 
 
 def _update(target: _Target, known: Row, new: Row) -> tuple[str, tuple[Text, ...]]:
     names = []
     for name in target.columns:
         if name in target.fixed:
-            if known.get(name, UNCHANGED) not in (UNCHANGED, new[name]):
+            if name in known and known[name] != new[name]:
                 raise HandlerError(
                     f"column {name!r} of {target.label} is GENERATED ALWAYS in the target, and"
                     " the source has given it a new value",

@@ -35,6 +35,7 @@ from ..messages import (
 )
 from ..types import JSONText, oids
 from .encoding import encode_value
+from .former import former_values, not_told
 
 Row = Mapping[str, Any]
 _Change: TypeAlias = Insert | Update | Delete | Truncate
@@ -410,25 +411,15 @@ def quoted(name: str) -> str:
 
 def _found_by(table: _Table, event: Update | Delete) -> tuple[str, list[Any]]:
     """What finds the row that changed, by the old values that were sent."""
-    row: Row
-    if isinstance(event, Update) and event.old is None:
-        row = {name: event.new[name] for name in table.key}
-    else:
-        row = event.old
-    names = [name for name, value in row.items() if value is not UNCHANGED]
-    if table.columns and (not names or not set(names).issuperset(table.key)):
-        raise HandlerError(
-            f"the change at {event.lsn} of {table.label} does not say of which row it is: the"
-            " source has not sent its key",
-            "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
-            " copy the tables anew (snapshot)",
-        )
+    known = former_values(event, table.key)
+    if table.columns and not (known and known.keys() >= set(table.key)):
+        raise not_told(event, table.label, "key")
     if table.key:
         condition = " AND ".join(f"{quoted(name)} = ?" for name in table.key)
-        return condition, _stored(table, row, table.key)
-    same = " AND ".join(f"{quoted(name)} IS ?" for name in names) or "true"
+        return condition, _stored(table, known, table.key)
+    same = " AND ".join(f"{quoted(name)} IS ?" for name in known) or "true"
     condition = f"{table.rowid} = (SELECT {table.rowid} FROM {table.name} WHERE {same} LIMIT 1)"
-    return condition, _stored(table, row, names)
+    return condition, _stored(table, known, list(known))
 
 
 def _of_types(relation: Relation, types: Collection[int]) -> frozenset[str]:
