@@ -28,7 +28,8 @@ PACKAGE = Path(pgstream.__file__).parent
 # What one language needs and the other does not.
 ONLY_CYTHON = [
     "read_payload",  # a reader may read many payloads
-    "commit_position",  # as decode() has it in the other
+    "commit_position",  # in the other decode() compares a Commit with its Begin
+    "moment",
     "entry",  # fills the table of C function pointers
 ]
 ONLY_PYTHON = [

@@ -5,7 +5,7 @@ The two files are mirror images: the same functions under the same names, in the
 order, with the same docstrings, and the same results, errors included. Whatever
 changes here changes there. Only what saves time is each one's own: decode() of the Python
 decoder, which reads the frequent messages in one piece and leaves the rest to the functions;
-in Cython one reader for a run, and a Commit that shares its Begin's objects.
+in Cython one reader for a run, and functions for what a Commit shares with its Begin.
 
 Top: the reader, the only code that touches pointers and the only place where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts

@@ -4,7 +4,7 @@ The two files are mirror images: the same functions under the same names, in the
 order, with the same docstrings, and the same results, errors included. Whatever
 changes here changes there. Only what saves time is each one's own: decode() of the Python
 decoder, which reads the frequent messages in one piece and leaves the rest to the functions;
-in Cython one reader for a run, and a Commit that shares its Begin's objects.
+in Cython one reader for a run, and functions for what a Commit shares with its Begin.
 
 Top: the reader. It and decode() alone cut the bytes, and are the only places where bounds are
 checked. Below it the decoder's memory, and one function for each message. The layouts
@@ -93,7 +93,9 @@ _tuple = Struct(">BH").unpack_from  # marker, columns
 _cell = Struct(">BI").unpack_from  # kind, size of the value
 _in_block = Struct(">IBH").unpack_from  # of a change in a block, after its xid
 HEAD: Final = 33  # bytes
-PADDING: Final = bytes(4)  # so that the size can be read of a NULL, which has none
+NO_VALUE: Final = frozenset(b"nu")  # kinds of cells that have none, nor its size
+PADDING: Final = bytes(4)  # so that a size can be read of the last cell, too
+FEW: Final = 16  # changes of a run that the garbage collector may look at
 
 _new_int = int.__new__
 _decode = bytes.decode
@@ -323,8 +325,8 @@ class Decoder:
         self._xid: int | None = None
         self._commit_lsn: LSN | None = None
         self._commit_time: datetime | None = None
-        self._us = 0  # the last commit time, as it came
-        self._moment = POSTGRES_EPOCH_UTC
+        self._us = 0  # the commit time of the Begin that decode() read last, as it came
+        self._moment = POSTGRES_EPOCH_UTC  # and made of it
         self._gid: str | None = None
         self._ordinal = 0
         self._streamed: dict[int, Streamed] = {}
@@ -414,7 +416,7 @@ class Decoder:
                 old: Any = None
                 new: Any = None
                 before: dict[str, Any] | None = None  # what is known of the old row
-                padded = payload + PADDING
+                padded = payload + PADDING if payload[-1] in NO_VALUE else payload
                 while True:  # once for each tuple
                     if width != plan.width:
                         raise Unusual
@@ -422,8 +424,17 @@ class Decoder:
                     for name, text, binary in cells:
                         cell, size = _cell(padded, at)
                         if cell == TEXT:
+                            start = at + 5
+                            at = start + size
+                            value = payload[start:at]
+                            if text is int_text and size < 19 and value.isdigit():
+                                row[name] = int(value)
+                                continue
                             load = text
                         elif cell == BINARY:
+                            start = at + 5
+                            at = start + size
+                            value = payload[start:at]
                             load = binary
                         elif cell == NULL_CELL:
                             row[name] = UNCHANGED if marker == KEY else None
@@ -436,14 +447,8 @@ class Decoder:
                             continue
                         else:
                             raise Unusual
-                        start = at + 5
-                        at = start + size
                         if at > end:  # a loader gets no part of a value
                             raise Unusual
-                        value = payload[start:at]
-                        if load is int_text and size < 19 and value.isdigit():
-                            row[name] = int(value)
-                            continue
                         try:  # here, so that no other loader of the row is called again
                             row[name] = load(value)
                         except UnicodeDecodeError:
@@ -472,20 +477,21 @@ class Decoder:
             elif kind == BEGIN and block is None:
                 number, us, xid = _begin(payload)
                 begun = _new_int(LSN, number)
-                began = moment(self, us)
-                open_transaction(self, xid, begun, began, None)
-                return Begin(xid, begun, began)
+                # It is near the last, and arithmetic of small numbers is quicker.
+                time = self._moment + MICROSECOND * (us - self._us)
+                self._us, self._moment = us, time
+                self._xid, self._commit_lsn, self._commit_time = xid, begun, time
+                self._gid, self._ordinal = None, 0
+                return Begin(xid, begun, time)
             elif kind == COMMIT and block is None:
                 flags, number, end_number, us = _commit(payload)
-                if flags:
+                opened: Any = self._commit_lsn
+                if flags or us != self._us or number != opened:  # not those of its Begin
                     raise Unusual
-                ended = moment(self, us)
                 xid = self._xid
-                begun = self._commit_lsn  # type: ignore[assignment]
-                if begun is None or begun != number:
-                    begun = _new_int(LSN, number)
-                open_transaction(self, None, None, None, None)
-                return Commit(xid, begun, _new_int(LSN, end_number), ended)
+                self._xid = self._commit_lsn = self._commit_time = self._gid = None
+                self._ordinal = 0
+                return Commit(xid, opened, _new_int(LSN, end_number), self._moment)
             else:
                 raise Unusual
         except LoaderFailed as error:  # the functions below say of what, without a second call
@@ -495,15 +501,13 @@ class Decoder:
         except (Unusual, TypeError, *LOAD_ERRORS):  # None is no loader, and nothing to go over
             return decode_payload(self, Reader(payload))
         relation = plan.relation
+        lsn = _new_int(LSN, lsn)
+        gid = self._gid
         if not plan.dicts:
             if old is not None:
                 old = make_old(list(old.values()))
             if new is not None:
                 new = plan.make(list(new.values()))
-        position = _new_int(LSN, lsn)
-        commit_lsn = self._commit_lsn
-        time = self._commit_time
-        gid = self._gid
         if block is None:
             ordinal = self._ordinal
             self._ordinal = ordinal + 1
@@ -511,10 +515,14 @@ class Decoder:
             ordinal = block.ordinal
             block.ordinal = ordinal + 1
         if kind == INSERT:
-            return Insert(relation, new, position, xid, commit_lsn, time, ordinal, gid)
+            return Insert(
+                relation, new, lsn, xid, self._commit_lsn, self._commit_time, ordinal, gid
+            )
         if kind == UPDATE:
-            return Update(relation, old, new, position, xid, commit_lsn, time, ordinal, gid)
-        return Delete(relation, old, position, xid, commit_lsn, time, ordinal, gid)
+            return Update(
+                relation, old, new, lsn, xid, self._commit_lsn, self._commit_time, ordinal, gid
+            )
+        return Delete(relation, old, lsn, xid, self._commit_lsn, self._commit_time, ordinal, gid)
 
     def decode_many(self, payloads: Iterable[Payload]) -> list[Message | Keepalive]:
         """Decode payloads in order; those that hold nothing are left out.
@@ -542,20 +550,21 @@ class Decoder:
         changes: list[Change] = []
         at = start
         count = len(payloads)
-        # The collector would look at all that was made so far, again and again.
-        collects = gc.isenabled()
-        gc.disable()
+        collects = False
         try:
             while at < count:
-                try:
-                    message: Any = self.decode(payloads[at])
-                except ProtocolError as error:
-                    return changes, at + 1, error
+                message: Any = self.decode(payloads[at])
                 at += 1
                 if type(message) in CHANGES:
                     changes.append(message)
+                    if len(changes) == FEW:
+                        # From here on the collector would look at them again and again.
+                        collects = gc.isenabled()
+                        gc.disable()
                 elif message is not None and type(message) is not Type:
                     return changes, at, message
+        except ProtocolError as error:
+            return changes, at + 1, error
         finally:
             if collects:
                 gc.enable()
@@ -584,15 +593,6 @@ def glanced(loader: Loader | None) -> Loader | None:
     """What decode() calls for a loader: the same, or for text what is quicker, and refuses what
     is not UTF-8."""
     return _decode if loader is strings.text else as_function(loader)
-
-
-def moment(decoder: Decoder, us: int) -> datetime:
-    """A commit time. That of a Commit is that of its Begin, so the last is kept; which is no
-    memory of the stream, and harmless where a message is refused after all.
-    """
-    if us != decoder._us:
-        decoder._us, decoder._moment = us, POSTGRES_EPOCH_UTC + MICROSECOND * us
-    return decoder._moment
 
 
 def decode_payload(decoder: Decoder, reader: Reader) -> Message | Keepalive | None:
