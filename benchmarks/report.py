@@ -284,7 +284,7 @@ same stream before each of those passes.
 
 {rates_table("decode")}
 
-`cython` and the twin take runs of 256 payloads (`decode_run`; a stream takes 64), and keep the
+`cython` and the twin take runs of 64 payloads, as a stream does (`decode_run`), and keep the
 events of a run until it is whole; `one by one` is a call of `decode` for each, whose event is
 dropped before the next, as the hand-written decoder is called. The twin is measured beside the
 compiled classes of `messages.py`; where nothing is compiled, an event takes longer to make, which

@@ -17,7 +17,6 @@ malformed message leaves the decoder as it was.
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -95,7 +94,6 @@ _in_block = Struct(">IBH").unpack_from  # of a change in a block, after its xid
 HEAD: Final = 33  # bytes
 NO_VALUE: Final = frozenset(b"nu")  # kinds of cells that have none, nor its size
 PADDING: Final = bytes(4)  # so that a size can be read of the last cell, too
-FEW: Final = 16  # changes of a run that the garbage collector may look at
 
 _new_int = int.__new__
 _decode = bytes.decode
@@ -550,24 +548,16 @@ class Decoder:
         changes: list[Change] = []
         at = start
         count = len(payloads)
-        collects = False
         try:
             while at < count:
                 message: Any = self.decode(payloads[at])
                 at += 1
                 if type(message) in CHANGES:
                     changes.append(message)
-                    if len(changes) == FEW:
-                        # From here on the collector would look at them again and again.
-                        collects = gc.isenabled()
-                        gc.disable()
                 elif message is not None and type(message) is not Type:
                     return changes, at, message
         except ProtocolError as error:
             return changes, at + 1, error
-        finally:
-            if collects:
-                gc.enable()
         return changes, at, None
 
     def copy_rows(self, relation: Relation, data: Payload) -> list[Any]:

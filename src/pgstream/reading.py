@@ -26,8 +26,8 @@ from .positions import BOUNDARIES, NOTED, Positions
 from .types import Catalog, Loader, TypeInfo
 from .types.catalog import needs_text
 
-_PIECE: Final = 256  # payloads that are read at once, at most,
-_PIECE_BYTES: Final = 2**20  # or so many bytes of them
+PIECE: Final = 64  # payloads read at once, at most: their events fit into the nearer caches
+_PIECE_BYTES: Final = 2**20  # of what was held back, or about so many bytes of it
 
 
 class Reading:
@@ -312,7 +312,7 @@ def _pieces(payloads: Iterable[Payload]) -> Iterator[list[Payload]]:
         for payload in payloads:
             piece.append(payload)
             size += len(payload)
-            if size >= _PIECE_BYTES or len(piece) >= _PIECE:
+            if size >= _PIECE_BYTES or len(piece) >= PIECE:
                 yield piece
                 piece, size = [], 0
     except PgstreamError:
