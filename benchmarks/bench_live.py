@@ -43,6 +43,7 @@ OURS = {
     "pgstream, receiving only": "receive_only",
     "pgstream, typed events in batches": "batches",
     "pgstream, typed events one by one": "one_by_one",
+    "pgstream, typed events one by one, asyncio": "asyncio_one_by_one",
     "pgstream, typed events to a handler": "handler",
     "pgstream, JSON Lines, connect(changes='json')": "json_lines",
     "pgstream, JSON Lines, command line": "command_line",

@@ -10,6 +10,7 @@ the parent measures the whole process besides.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import select
@@ -17,6 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from peers import c_loaders, handwritten
@@ -67,17 +69,20 @@ def receive_only(task: argparse.Namespace) -> int:
     return count
 
 
-def connect(task: argparse.Namespace, **settings: object) -> pgstream.Stream:
-    return pgstream.connect(
-        task.dsn,
-        slot=task.slot,
-        publication=task.publication,
-        binary=task.binary,
-        until=pgstream.LSN(task.end),
-        status_interval=1.0,
-        create_slot=False,
-        **settings,  # type: ignore[arg-type]
-    )
+def settings(task: argparse.Namespace) -> dict[str, Any]:
+    """What all streams are opened with."""
+    return {
+        "slot": task.slot,
+        "publication": task.publication,
+        "binary": task.binary,
+        "until": pgstream.LSN(task.end),
+        "status_interval": 1.0,
+        "create_slot": False,
+    }
+
+
+def connect(task: argparse.Namespace, **more: Any) -> pgstream.Stream:
+    return pgstream.connect(task.dsn, **settings(task), **more)
 
 
 def batches(task: argparse.Namespace) -> int:
@@ -99,6 +104,21 @@ def one_by_one(task: argparse.Namespace) -> int:
             if type(event) is pgstream.Commit:
                 stream.ack()
     return count
+
+
+def asyncio_one_by_one(task: argparse.Namespace) -> int:
+    """The same for asyncio."""
+
+    async def read() -> int:
+        count = 0
+        async with pgstream.connect_async(task.dsn, **settings(task)) as stream:
+            async for event in stream:
+                count += 1
+                if type(event) is pgstream.Commit:
+                    stream.ack()
+        return count
+
+    return asyncio.run(read())
 
 
 def handler(task: argparse.Namespace) -> int:
@@ -202,6 +222,7 @@ CLIENTS = {
         receive_only,
         batches,
         one_by_one,
+        asyncio_one_by_one,
         handler,
         json_lines,
         command_line,
