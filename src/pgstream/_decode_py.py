@@ -92,8 +92,7 @@ _tuple = Struct(">BH").unpack_from  # marker, columns
 _cell = Struct(">BI").unpack_from  # kind, size of the value
 _in_block = Struct(">IBH").unpack_from  # of a change in a block, after its xid
 HEAD: Final = 33  # bytes
-NO_VALUE: Final = frozenset(b"nu")  # kinds of cells that have none, nor its size
-PADDING: Final = bytes(4)  # so that a size can be read of the last cell, too
+PADDING: Final = bytes(4)  # so that a size can be read of a NULL at the end, which has none
 
 _new_int = int.__new__
 _decode = bytes.decode
@@ -271,7 +270,7 @@ class Plan:
         self.keys = [index for index, column in enumerate(columns) if column.is_key]
         # For decode(): the loaders by names, which differ unless the message was damaged.
         names = [column.name for column in columns]
-        self.cells: list[tuple[str, Any, Any]] | None = None
+        self.cells: Any = None  # over which none can go
         if len(set(names)) == len(names):
             text, binary = map(glanced, self.text), map(glanced, self.binary)
             self.cells = list(zip(names, text, binary, strict=True))
@@ -410,16 +409,15 @@ class Decoder:
                     oid, marker, width = _in_block(payload, HEAD - 3)
                     at += 4
                     plan = block.plans.get(oid) or self._plans[oid]
-                cells: Any = plan.cells  # or None, over which none can go
                 old: Any = None
                 new: Any = None
                 before: dict[str, Any] | None = None  # what is known of the old row
-                padded = payload + PADDING if payload[-1] in NO_VALUE else payload
+                padded = payload if payload[-1] < NULL_CELL else payload + PADDING
                 while True:  # once for each tuple
                     if width != plan.width:
                         raise Unusual
                     row: dict[str, Any] = {}
-                    for name, text, binary in cells:
+                    for name, text, binary in plan.cells:
                         cell, size = _cell(padded, at)
                         if cell == TEXT:
                             start = at + 5
