@@ -58,7 +58,7 @@ def test_decode(
 
     part = payloads[:CHECKED]
     yardstick = Yardstick(lambda: one_by_one(handwritten.Decoder().decode, part), len(part))
-    benchmark.pedantic(read, setup=yardstick, rounds=9, warmup_rounds=1)
+    benchmark.pedantic(read, setup=yardstick, rounds=15, warmup_rounds=1)
     if benchmark.stats is not None:
         found = len(payloads) / benchmark.stats.stats.median
         multiple = yardstick.multiple(len(payloads), benchmark.stats.stats.data)

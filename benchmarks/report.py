@@ -278,7 +278,7 @@ Each result is a ratio of two medians of one run, on the same machine, side by s
 ## From CopyData payloads to typed events
 
 `python -m pytest benchmarks/bench_decode.py`: thousand messages a second, one thread, the median
-of nine passes; in brackets the multiple of the hand-written decoder, which reads a part of the
+of fifteen passes; in brackets the multiple of the hand-written decoder, which reads a part of the
 same stream before each of those passes.
 {STREAMS}
 
