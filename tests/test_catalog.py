@@ -18,8 +18,8 @@ import values
 from encoder import xlogdata
 from pgstream import slots
 from pgstream.capture import read_catalog, write_catalog
+from pgstream.encoding import encode_value
 from pgstream.errors import CaptureError, ProtocolError
-from pgstream.handlers.encoding import encode_value
 from pgstream.messages import Column, Relation
 from pgstream.types import oids
 from pgstream.types.catalog import (

@@ -16,8 +16,8 @@ from uuid import UUID
 import click
 import pytest
 
+from pgstream.encoding import encode_value
 from pgstream.handlers import ConsoleHandler, JSONLinesHandler
-from pgstream.handlers.encoding import encode_value
 from pgstream.lsn import LSN
 from pgstream.messages import (
     UNCHANGED,

@@ -27,7 +27,7 @@ import servers
 import sessions
 from conftest import not_available
 from pgstream import LSN, Delete, Insert, Update, slots
-from pgstream.handlers.encoding import encode_value
+from pgstream.encoding import encode_value
 from pgstream.types import Catalog, JSONText
 from pgstream.types.catalog import catalog_query, parse_catalog
 from servers import Database, fresh_database

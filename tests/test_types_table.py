@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pgstream
 from pgstream import Insert
-from pgstream.handlers.encoding import encode_value
+from pgstream.encoding import encode_value
 from pgstream.types import JSONText
 from servers import Database
 

@@ -27,7 +27,7 @@ import pgstream
 import values
 from pgstream import Insert
 from pgstream.embedded import Server
-from pgstream.handlers.encoding import encode_value
+from pgstream.encoding import encode_value
 from pgstream.messages import Relation
 from pgstream.types import Catalog, Interval, JSONText
 from servers import Database, fresh_database

@@ -24,7 +24,7 @@ import pgstream
 import sessions
 import values
 from pgstream import Insert, Interval
-from pgstream.handlers.encoding import encode_value
+from pgstream.encoding import encode_value
 from pgstream.types import Catalog
 from servers import Database, fresh_database
 from test_parity import canonical

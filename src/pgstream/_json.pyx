@@ -26,9 +26,9 @@ from .types._loaders cimport (
 
 import io
 
+from .encoding import encode_str, encode_value
 from .errors import ProtocolError
-from .handlers.encoding import encode_str, encode_value
-from .handlers.jsonlines import JSONLinesHandler
+from .lines import LineWriter
 from .messages import Delete, Insert, JSONLines, Origin, Truncate, Type, Update
 from .types import LOAD_ERRORS, JSONText, LoaderFailed, numbers, datetimes, strings
 from .types.arrays import COMMA, MAX_DIMENSIONS, ArrayBinary, ArrayText
@@ -238,7 +238,7 @@ cdef class JSONDecoder(Decoder):
         Decoder.__init__(self, json_loads=JSONText, **settings)
         self.out = Output()
         self.text = io.StringIO()
-        self.write = JSONLinesHandler(self.text)
+        self.write = LineWriter(self.text)
         self.shared = Output()
         self.head = 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ._decode_py import CHANGES, Decoder
 from .errors import ProtocolError
-from .handlers.jsonlines import JSONLinesHandler
+from .lines import LineWriter
 from .messages import Change, JSONLines, Keepalive, Message, Payload, Type
 from .types import JSONText
 
@@ -30,7 +30,7 @@ class JSONDecoder(Decoder):
         super().__init__(json_loads=JSONText, **settings)
         self.written = 0
         self._text = io.StringIO()
-        self._write = JSONLinesHandler(self._text)
+        self._write = LineWriter(self._text)
 
     def decode_run(
         self, payloads: Sequence[Payload], start: int = 0

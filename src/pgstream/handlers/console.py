@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TextIO
 
-import click
-
+from ..encoding import KeyCache, encode_content, encode_row, encode_str
 from ..messages import (
     CommitPrepared,
     Delete,
@@ -20,17 +19,18 @@ from ..messages import (
     Update,
 )
 from ..visible import visible
-from .encoding import KeyCache, encode_content, encode_row, encode_str
 
+# ANSI's numbers, which a terminal knows without a library.
+_RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN = range(31, 37)
 _COLOURS: Final = {
-    "INSERT": "green",
-    "UPDATE": "yellow",
-    "DELETE": "red",
-    "TRUNCATE": "magenta",
-    "MESSAGE": "cyan",
-    "COMMIT PREPARED": "blue",
-    "ROLLBACK PREPARED": "blue",
-    "SNAPSHOT": "green",
+    "INSERT": _GREEN,
+    "UPDATE": _YELLOW,
+    "DELETE": _RED,
+    "TRUNCATE": _MAGENTA,
+    "MESSAGE": _CYAN,
+    "COMMIT PREPARED": _BLUE,
+    "ROLLBACK PREPARED": _BLUE,
+    "SNAPSHOT": _GREEN,
 }
 
 
@@ -94,7 +94,7 @@ class ConsoleHandler:
     def _write(self, kind: str, place: str, *, old: Any = None, data: Any = None) -> None:
         label = f"[{kind}]"
         if self._colour:
-            label = click.style(label, fg=_COLOURS[kind], bold=True)
+            label = f"\x1b[{_COLOURS[kind]};1m{label}\x1b[0m"
         lines = [f"{label} {visible(place)}\n"]
         if old is not None:
             lines.append(f"old={self._row(old)[0]}\n")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, Final, TypeAlias
 
+from ..encoding import encode_value
 from ..errors import HandlerError
 from ..lsn import LSN
 from ..messages import (
@@ -34,7 +35,6 @@ from ..messages import (
     Update,
 )
 from ..types import JSONText, oids
-from .encoding import encode_value
 from .former import former_values, not_told
 
 Row = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Values as JSON: what both handlers write for what a decoder makes.
+"""Values as JSON: what is written for what a decoder makes, as lines and as text for people.
 
 The exact counterpart of the loaders in :mod:`pgstream.types`. Numbers that JSON
 readers would round (``numeric``) and what JSON has no form for (dates, UUIDs,
@@ -27,10 +27,10 @@ from uuid import UUID
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
-from ..lsn import LSN
-from ..messages import UNCHANGED, LogicalMessage
-from ..types import Composite, Interval, JSONText
-from ..types.rendering import text_of_range
+from .lsn import LSN
+from .messages import UNCHANGED, LogicalMessage
+from .types import Composite, Interval, JSONText
+from .types.rendering import text_of_range
 
 _quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
