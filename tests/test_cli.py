@@ -650,7 +650,7 @@ def test_ctrl_c_while_it_is_being_loaded(cli: CommandLine, module: str) -> None:
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
     )
     assert installed(cli, "run", PYTHONPATH=str(cli.directory)) == (130, "", "")
-    if module == "difflib":  # the command line alone imports it, when the package is there
+    if module != "psycopg":  # the command line alone imports it, when the package is there
         assert cli("run", status=130, PYTHONPATH=str(cli.directory)).stderr == ""
 
 

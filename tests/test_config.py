@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from pgstream.cli.environment import load_dotenv
 from pgstream.config import (
     Config,
     check_publication,
-    load_dotenv,
     parse_table,
     split_names,
     unquote,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
@@ -10,12 +9,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-import dotenv
-from dotenv.parser import parse_stream
 from psycopg.conninfo import make_conninfo
 
 from .dsn import parse_dsn
@@ -257,34 +253,6 @@ def unquote(name: str) -> str:
     if len(name) > 2 and name[0] == name[-1] == '"':
         return name[1:-1].replace('""', '"')
     return name
-
-
-def load_dotenv(directory: Path | None = None) -> None:
-    """Add what ``.env`` sets to the environment of this process; what is there already wins.
-
-    Args:
-        directory: Where ``.env`` is looked for; the current directory by default.
-
-    Raises:
-        ConfigError: if there is a ``.env`` that cannot be read, with the line that is at fault.
-    """
-    file = (directory or Path()) / ".env"
-    try:
-        if not file.is_file():
-            return
-        text = file.read_text(encoding="utf-8")
-        for binding in parse_stream(io.StringIO(text)):
-            if binding.error:  # a quote that is not closed takes the lines after it along
-                blank = re.match(r"\s*", binding.original.string)
-                line = binding.original.line + (blank[0].count("\n") if blank else 0)
-                raise ConfigError(
-                    f"{file}, line {line}: this is not NAME=value",
-                    "close the quotes around the value, and begin comments with #",
-                )
-        dotenv.load_dotenv(stream=io.StringIO(text), override=False)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {file}: {reason}") from None
 
 
 def _check_identifier(what: str, name: str) -> None:

@@ -13,10 +13,11 @@ from typing import NoReturn
 import click
 import psycopg
 
-from .. import __version__, config, decoder
+from .. import __version__, decoder
 from ..errors import ConfigError, PgstreamError
 from ..redaction import redact
 from . import admin, streams
+from .environment import load_dotenv
 from .messages import presentable, say
 from .options import Session, debug_option
 from .output import silence
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     session = Session()
     try:
-        config.load_dotenv()
+        load_dotenv()
         _warn_of_unknown_settings()
         status = cli.main(arguments, prog_name="pgstream", standalone_mode=False, obj=session)
     except click.exceptions.ClickException as error:

@@ -22,7 +22,6 @@ from ..capture import (
 )
 from ..config import Changes, Config, Values, parse_table
 from ..decoder import Decoder
-from ..demo import run_demo
 from ..errors import CaptureError, ProtocolError, ServerError
 from ..lsn import LSN
 from ..messages import Event, Payload
@@ -195,6 +194,8 @@ def replay(
 @format_option
 def demo(seconds: float, events: int | None, output_format: Format) -> int:
     """Show the changes of a small shop, on a PostgreSQL of its own that is removed again."""
+    from ..demo import run_demo  # here, for it needs all that starts a server
+
     out = open(1, "w", encoding="utf-8", newline="\n", closefd=False)  # noqa: SIM115
     try:
         run_demo(

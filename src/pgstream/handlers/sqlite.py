@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -101,6 +100,8 @@ class SQLiteHandler:
         self._spilled = False  # that one is too large to wait: a part of it is applied
         self._skipping = False
         self._copying = False
+        import sqlite3  # here, for not every Python has it, and no other handler needs it
+
         with _failures(self._path):
             self._connection = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, timeout=60
@@ -397,6 +398,10 @@ class _failures:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            return
+        import sqlite3
+
         if isinstance(error, sqlite3.Error):
             raise HandlerError(
                 f"{self._path}:{self._where} {error}",

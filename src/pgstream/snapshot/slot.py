@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Final
 
 from psycopg import sql
@@ -20,7 +20,7 @@ _PATIENT: Final = (
 
 def temporary_name(slot: str) -> str:
     """A name for the temporary slot of a copy that is meant for ``slot``."""
-    return f"{slot[:46]}_copy_{secrets.token_hex(4)}"
+    return f"{slot[:46]}_copy_{os.urandom(4).hex()}"
 
 
 def be_patient(pgconn: PGconn) -> PQGen[None]:
