@@ -368,25 +368,109 @@ def test_a_handler_that_raises_at_the_commit_keeps_its_transaction(shop: Databas
         assert ids(list(stream)) == [2]
 
 
-@pytest.mark.parametrize("where", ["handler", "flush"])
-def test_a_handler_of_asyncio_is_refused(shop: Database, where: str) -> None:
-    """Nobody would run its coroutines, and what they were to handle would be acknowledged."""
+async def of_asyncio(*_: object) -> None:
+    raise AssertionError("not run")
 
-    async def coroutine(event: Event | None = None) -> None:
-        raise AssertionError("not run")
 
-    class Handler:
-        def __call__(self, event: Event) -> object:
-            return coroutine(event) if where == "handler" else None
+class Telling:
+    """A handler with every method, which keeps the names of its calls. The call of this name
+    returns a coroutine; which it is can be told from the function only if it is ``declared``.
+    """
 
-        flush = staticmethod(coroutine)
+    def __init__(self, name: str, *, declared: bool) -> None:
+        self.called: list[str] = []
+        self._name = name
+        if declared:
+            setattr(self, name, of_asyncio)
+
+    def __call__(self, event: Event) -> object:
+        return self._tell(type(event).__name__.lower())
+
+    def flush(self) -> object:
+        return self._tell("flush")
+
+    def position(self) -> object:
+        return self._tell("position")
+
+    def advance(self, lsn: LSN) -> object:
+        return self._tell("advance")
+
+    def close(self) -> object:
+        return self._tell("close")
+
+    def _tell(self, name: str) -> object:
+        self.called.append(name)
+        return of_asyncio() if name == self._name else None
+
+
+@pytest.mark.parametrize("where", ["flush", "position", "advance", "close"])
+def test_a_handler_with_a_method_of_asyncio_is_refused(shop: Database, where: str) -> None:
+    """Nobody would run it, and what it was to do would count as done."""
+    insert(shop, 1)
+    handler = Telling(where, declared=True)
+    with pytest.raises(TypeError, match="connect_async"):
+        open_stream(shop, until="now").run(handler)
+    assert set(handler.called) <= {"close"}
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1]
+
+
+@pytest.mark.parametrize("is_function", [True, False])
+def test_a_handler_of_asyncio_is_refused(shop: Database, is_function: bool) -> None:
+    class Handler(Telling):
+        async def __call__(self, event: Event) -> None:
+            raise AssertionError("not run")
 
     insert(shop, 1)
-    handler = coroutine if where == "handler" else Handler()
+    handler = Handler("", declared=False)
+    with pytest.raises(TypeError, match="connect_async"):
+        open_stream(shop, until="now").run(of_asyncio if is_function else handler)
+    assert handler.called == ([] if is_function else ["close"])
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1]
+
+
+@pytest.mark.parametrize("where", ["begin", "commit", "flush", "position"])
+def test_a_coroutine_that_a_handler_returns_is_refused(shop: Database, where: str) -> None:
+    """It is known when it is there, and its transaction is not acknowledged."""
+    insert(shop, 1)
+    handler = Telling(where, declared=False)
+    with pytest.raises(TypeError, match="connect_async"):
+        open_stream(shop, until="now").run(handler)
+    assert handler.called[-2:] == [where, "close"]
+    with open_stream(shop, until="now") as stream:
+        assert ids(list(stream)) == [1]
+
+
+def test_a_coroutine_for_one_row_is_refused(shop: Database) -> None:
+    """In the midst of others, which are handed on with less ado than the ends of a transaction."""
+    shop.execute("INSERT INTO users SELECT generate_series(1, 99)")
+
+    def handler(event: Event) -> object:
+        return of_asyncio() if isinstance(event, Insert) and event.new["id"] == 50 else None
+
     with pytest.raises(TypeError, match="connect_async"):
         open_stream(shop, until="now").run(handler)
     with open_stream(shop, until="now") as stream:
-        assert ids(list(stream)) == [1]
+        assert ids(list(stream)) == list(range(1, 100))
+
+
+def test_a_coroutine_that_advance_returns_is_refused(shop: Database) -> None:
+    shop.execute("INSERT INTO unpublished VALUES (1)")
+    before = flushed(shop)
+    handler = Telling("advance", declared=False)
+    with pytest.raises(TypeError, match="connect_async"):
+        open_stream(shop, until="now").run(handler)
+    assert handler.called == ["position", "advance", "close"]
+    assert flushed(shop) == before
+
+
+def test_a_coroutine_that_close_returns_is_refused(shop: Database) -> None:
+    insert(shop, 1)
+    handler = Telling("close", declared=False)
+    with pytest.raises(TypeError, match="connect_async"):
+        open_stream(shop, until="now").run(handler)
+    assert handler.called[-1] == "close"
 
 
 class Buffered:

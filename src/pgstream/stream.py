@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from .collector import CollectorPause
 from .config import Changes, Config, Streaming, Values
@@ -33,6 +33,8 @@ from .steps import (
     perform_async,
 )
 from .types import Catalog, Loader, Numeric
+
+_FOR_ASYNCIO: Final = "the handler is one for asyncio: connect_async(...).run takes it"
 
 
 def connect(
@@ -377,7 +379,7 @@ class Stream(_StreamBase):
 
         Raises:
             SlotMismatch: if the handler's position and the slot's do not fit together.
-            TypeError: if it is a handler for asyncio.
+            TypeError: if it is a handler for asyncio, by itself or by any of these methods.
         """
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
@@ -385,8 +387,9 @@ class Stream(_StreamBase):
         close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
+            _check_blocking(handler, flush, position, advance, close)
             if position is not None:
-                self._session.adopt(position())
+                self._session.adopt(_blocking(position()))
             while self._fill():
                 while not session.stopped and (event := outbox.take()) is not None:
                     _blocking(handler(event))
@@ -394,12 +397,13 @@ class Stream(_StreamBase):
                         self.ack()
                     part = outbox.part
                     while part and not session.stopped:
-                        handler(part.pop())
+                        if (result := handler(part.pop())) is not None:
+                            _blocking(result)
                 if flush is not None and self.positions.unacknowledged:
                     _blocking(flush())
                     self.ack()
                 if advance is not None and (idle := session.idle_position()):
-                    advance(idle)
+                    _blocking(advance(idle))
                     self.positions.resume_idle(idle)
             if flush is not None:
                 _blocking(flush())
@@ -409,7 +413,7 @@ class Stream(_StreamBase):
                 self.close()
             finally:
                 if close is not None:
-                    close()
+                    _blocking(close())
 
     def close(self) -> None:
         """Tell the server the last acknowledgement, leave the slot, close the connection.
@@ -601,11 +605,19 @@ def check_batch_size(max_events: int) -> None:
         raise ValueError(f"max_events must be at least 1, not {max_events}")
 
 
-def _blocking(result: Any) -> None:
-    """Refuse a coroutine: nobody would run it, and its event would be acknowledged."""
+def _check_blocking(handler: Any, *methods: Any) -> None:
+    """Refuse a handler for asyncio, before it is given anything."""
+    if any(map(inspect.iscoroutinefunction, (handler, type(handler).__call__, *methods))):
+        raise TypeError(_FOR_ASYNCIO)
+
+
+def _blocking(result: Any) -> Any:
+    """Refuse a coroutine, which any function may return: nobody would run it, and its event would
+    be acknowledged."""
     if inspect.iscoroutine(result):
         result.close()
-        raise TypeError("the handler is one for asyncio: connect_async(...).run takes it")
+        raise TypeError(_FOR_ASYNCIO)
+    return result
 
 
 async def _finished(result: Any) -> Any:
