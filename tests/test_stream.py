@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -453,6 +454,27 @@ def test_a_coroutine_for_one_row_is_refused(shop: Database) -> None:
         open_stream(shop, until="now").run(handler)
     with open_stream(shop, until="now") as stream:
         assert ids(list(stream)) == list(range(1, 100))
+
+
+def test_a_handler_that_yields_is_refused(shop: Database) -> None:
+    """A call of it would run nothing, and its events would be acknowledged."""
+    insert(shop, 1)
+
+    def generator(event: Event) -> Iterator[None]:
+        yield None
+
+    async def for_asyncio(event: Event) -> AsyncIterator[None]:
+        yield None
+
+    for handler in (generator, lambda event: generator(event)):
+        with pytest.raises(TypeError, match="yield"):
+            open_stream(shop, until="now").run(handler)
+    for handler in (for_asyncio, generator, lambda event: for_asyncio(event)):
+        slot = f"slot_{shop.name}"
+        with pytest.raises(TypeError, match="yield"):
+            asyncio.run(pgstream.connect_async(shop.dsn, slot=slot, until="now").run(handler))
+    with open_stream(shop, until="now") as reading:
+        assert ids(list(reading)) == [1]
 
 
 def test_a_coroutine_that_advance_returns_is_refused(shop: Database) -> None:

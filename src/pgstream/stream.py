@@ -35,6 +35,7 @@ from .steps import (
 from .types import Catalog, Loader, Numeric
 
 _FOR_ASYNCIO: Final = "the handler is one for asyncio: connect_async(...).run takes it"
+_YIELDS: Final = "the handler has a yield in it: to call it runs nothing; take the yield out"
 
 
 def connect(
@@ -379,7 +380,8 @@ class Stream(_StreamBase):
 
         Raises:
             SlotMismatch: if the handler's position and the slot's do not fit together.
-            TypeError: if it is a handler for asyncio, by itself or by any of these methods.
+            TypeError: if a call of it, or of any of these methods, would run nothing: it is one
+                for asyncio, or a generator.
         """
         flush = getattr(handler, "flush", None)
         position = getattr(handler, "position", None)
@@ -387,6 +389,7 @@ class Stream(_StreamBase):
         close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
+            _check_calls(handler, flush, position, advance, close)
             _check_blocking(handler, flush, position, advance, close)
             if position is not None:
                 self._session.adopt(_blocking(position()))
@@ -518,6 +521,7 @@ class AsyncStream(_StreamBase):
         close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
+            _check_calls(handler, flush, position, advance, close)
             if not self._opened:
                 await self._open()
             if position is not None:
@@ -605,6 +609,13 @@ def check_batch_size(max_events: int) -> None:
         raise ValueError(f"max_events must be at least 1, not {max_events}")
 
 
+def _check_calls(handler: Any, *methods: Any) -> None:
+    """Refuse a handler that is a generator, before it is given anything."""
+    for function in (handler, type(handler).__call__, *methods):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(_YIELDS)
+
+
 def _check_blocking(handler: Any, *methods: Any) -> None:
     """Refuse a handler for asyncio, before it is given anything."""
     if any(map(inspect.iscoroutinefunction, (handler, type(handler).__call__, *methods))):
@@ -617,8 +628,15 @@ def _blocking(result: Any) -> Any:
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError(_FOR_ASYNCIO)
-    return result
+    return _no_generator(result)
 
 
 async def _finished(result: Any) -> Any:
-    return await result if inspect.isawaitable(result) else result
+    return await result if inspect.isawaitable(result) else _no_generator(result)
+
+
+def _no_generator(result: Any) -> Any:
+    """Refuse a generator, of which nothing has run."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(_YIELDS)
+    return result
