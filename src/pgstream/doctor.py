@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg.rows import dict_row
 
 from .config import NAME_LIMIT, Config
 from .faults import GRANT_REPLICATION
+from .published import PublishedTable, published_tables
 from .slots import CONFLICT
 
 Level: TypeAlias = Literal["ok", "warning", "problem"]
@@ -57,12 +59,18 @@ class _Server:
         self.version = connection.info.server_version // 10000
         self.slot: Row | None = None
         self.standby = False
+        self._published: list[PublishedTable] | None = None
 
     def rows(self, query: str, *parameters: object) -> list[Row]:
         return self.connection.execute(query.encode(), parameters or None).fetchall()
 
     def row(self, query: str, *parameters: object) -> Row:
         return self.rows(query, *parameters)[0]
+
+    def published(self) -> list[PublishedTable]:
+        if self._published is None:
+            self._published = published_tables(self.connection, self.config.publications)
+        return self._published
 
     def setting(self, name: str) -> str:
         return str(self.row("SELECT current_setting(%s) AS value", name)["value"])
@@ -401,76 +409,121 @@ def _check_publication_age(server: _Server, publication: Row) -> Iterator[Findin
 
 
 def _check_identities(server: _Server) -> Iterator[Finding]:
-    """Look for tables whose UPDATE and DELETE fail because they are published."""
-    tables = server.rows(
-        """
-        WITH published AS (
-            SELECT DISTINCT class.oid, class.relkind
-            FROM pg_publication_tables AS listed
-            JOIN pg_publication AS publication USING (pubname)
-            JOIN pg_namespace AS namespace ON namespace.nspname = listed.schemaname
-            JOIN pg_class AS class
-                ON class.relnamespace = namespace.oid AND class.relname = listed.tablename
-            WHERE listed.pubname = ANY (%s) AND (publication.pubupdate OR publication.pubdelete)
-        ), stored AS (
-            SELECT oid FROM published WHERE relkind <> 'p'
-            UNION
-            SELECT tree.relid FROM published, pg_partition_tree(published.oid) AS tree
-            WHERE published.relkind = 'p' AND tree.isleaf
-        )
-        SELECT namespace.nspname AS schema, class.relname AS table, CASE class.relreplident
-            WHEN 'f' THEN true
-            WHEN 'd' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = class.oid
-                AND indisprimary AND indimmediate AND indisvalid)
-            WHEN 'i' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = class.oid
-                AND indisreplident AND indisvalid)
-            ELSE false END AS identified
-        FROM stored
-        JOIN pg_class AS class USING (oid)
-        JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-        WHERE class.relkind = 'r'
-        ORDER BY 1, 2
-        """,
-        list(server.config.publications),
-    )
-    if tables and all(row["identified"] for row in tables):
+    """Look for tables whose UPDATE and DELETE fail because of how they are published."""
+    tables = server.published()
+    found = []
+    for _, group in groupby(tables, key=lambda table: table.table):
+        found += list(_refusals(server, list(group)))
+    if tables and not found:
         yield Finding("ok", "each published table has a replica identity")
-    for row in tables:
-        if not row["identified"]:
+    yield from found
+
+
+def _refusals(server: _Server, published: list[PublishedTable]) -> Iterator[Finding]:
+    """Say what the server makes of one table, in each of its publications."""
+    table, full = published[0].table, _takes_full(server, published)
+    if not published[0].has_identity:
+        yield Finding(
+            "problem",
+            f"table {table} has no replica identity: since it is published, {_failing(published)}",
+            _identify(published, "FULL", "or give it a primary key")
+            if full
+            else _identify(published, "DEFAULT", "with a primary key, of columns that are sent"),
+        )
+        return
+    for each in published:
+        publication, consequence = each.publication, _failing([each])
+        if each.is_full and each.listed is not None:
             yield Finding(
                 "problem",
-                f"table {row['schema']}.{row['table']} has no replica identity: since it is "
-                "published, UPDATE and DELETE on it fail",
-                f"ALTER TABLE {_quoted(row['schema'], row['table'])} REPLICA IDENTITY FULL;"
-                "  -- or give it a primary key",
+                f"table {table} has the replica identity FULL, with which a list of columns, as "
+                f"publication {publication} has it, is not taken: {consequence}",
+                _identify([each], "DEFAULT", "with a primary key, of columns that are listed"),
             )
+        elif each.not_listed:
+            yield Finding(
+                "problem",
+                f"publication {publication} does not list {', '.join(each.not_listed)} of "
+                f"table {table}, of its replica identity: {consequence}",
+                _list_more(server, each),
+            )
+        elif each.identity_not_published and server.version >= 18:
+            yield Finding(
+                "problem",
+                f"publication {publication} does not publish the generated "
+                f"{', '.join(each.identity_not_published)} of table {table}, of its replica "
+                f"identity: {consequence}",
+                _identify([each], "DEFAULT", "with a primary key")
+                if each.has_virtual
+                else f"ALTER PUBLICATION {_quoted(publication)} "
+                "SET (publish_generated_columns = stored);  -- of all its tables",
+            )
+        if each.filtered_not_in_key:
+            yield Finding(
+                "problem",
+                f"publication {publication} has {', '.join(each.filtered_not_in_key)} in the WHERE "
+                f"of table {table}, outside of its replica identity: {consequence}",
+                _identify([each], "FULL", "or an index that holds what WHERE names")
+                if full
+                else _identify([each], "USING INDEX …", "one that holds what WHERE names, too"),
+            )
+
+
+def _takes_full(server: _Server, published: list[PublishedTable]) -> bool:
+    """Say whether REPLICA IDENTITY FULL is no mistake for this table."""
+    unpublished = server.version >= 18 and any(each.unpublished for each in published)
+    return not unpublished and not published[0].lists
+
+
+def _failing(published: list[PublishedTable]) -> str:
+    if not any(each.deletes for each in published):
+        return "UPDATE on it fails"
+    if not any(each.updates for each in published):
+        return "DELETE on it fails"
+    return "UPDATE and DELETE on it fail"
+
+
+def _identify(published: list[PublishedTable], identity: str, comment: str = "") -> str:
+    """Change the identity of a table, and of what it is published as: they are to be the same."""
+    table = published[0].table
+    roots = dict.fromkeys(each.root for each in published if each.root != table)
+    statements = [f"ALTER TABLE {name} REPLICA IDENTITY {identity};" for name in (*roots, table)]
+    return " ".join(statements) + (f"  -- {comment}" if comment else "")
+
+
+def _list_more(server: _Server, published: PublishedTable) -> str:
+    """List the columns of the replica identities, too, of all partitions if there are some."""
+    if server.version < 18 and not set(published.not_listed).isdisjoint(published.unpublished):
+        return _identify([published], "DEFAULT", "with a primary key, of columns that are listed")
+    publication, root = published.publication, published.root
+    names = dict.fromkeys(published.listed or ())
+    for other in server.published():
+        if (other.publication, other.root) == (publication, root):
+            names |= dict.fromkeys(other.not_listed)
+    # A list cannot be altered. In one transaction, so that no change falls between the two.
+    alter = f"ALTER PUBLICATION {_quoted(publication)}"
+    add = f"{alter} ADD TABLE ONLY {root} ({', '.join(map(_quoted, names))})"
+    if published.condition is not None:
+        add += f" WHERE ({published.condition})"
+    return f"BEGIN; {alter} DROP TABLE ONLY {root}; {add}; COMMIT;"
 
 
 def _check_partitions(server: _Server) -> Iterator[Finding]:
     """Look for partitions whose old rows are not what the table that they are published as says."""
-    partitions = server.rows(
-        """
-        SELECT DISTINCT format('%%I.%%I', listed.schemaname, listed.tablename) AS root,
-            leaf.relnamespace::regnamespace || format('.%%I', leaf.relname) AS leaf,
-            root.relreplident AS identity
-        FROM pg_publication_tables AS listed
-        JOIN pg_namespace AS namespace ON namespace.nspname = listed.schemaname
-        JOIN pg_class AS root
-            ON root.relnamespace = namespace.oid AND root.relname = listed.tablename
-        CROSS JOIN pg_partition_tree(root.oid) AS tree
-        JOIN pg_class AS leaf ON leaf.oid = tree.relid
-        WHERE listed.pubname = ANY (%s) AND root.relkind = 'p' AND tree.isleaf
-            AND leaf.relreplident <> root.relreplident
-        ORDER BY 1, 2
-        """,
-        list(server.config.publications),
-    )
-    for row in partitions:
-        root, leaf = row["root"], row["leaf"]
-        as_root = {"d": "DEFAULT", "f": "FULL"}.get(row["identity"])
-        fix = f"ALTER TABLE {leaf} REPLICA IDENTITY {as_root or 'FULL'};"
-        if as_root is None:
-            fix = f"ALTER TABLE {root} REPLICA IDENTITY FULL; {fix}"
+    named = set()
+    for each in server.published():
+        root, leaf = each.root, each.table
+        if each.identity == each.root_identity or (root, leaf) in named:
+            continue
+        named.add((root, leaf))
+        if each.root_identity == "d":
+            fix = f"ALTER TABLE {leaf} REPLICA IDENTITY DEFAULT;"
+        elif not _takes_full(server, [each]):
+            fix = _identify([each], "DEFAULT", "with a primary key, of columns that are sent")
+        elif each.root_identity == "f":
+            fix = f"ALTER TABLE {leaf} REPLICA IDENTITY FULL;"
+        else:
+            fix = _identify([each], "FULL")
         yield Finding(
             "warning",
             f"partition {leaf} has another replica identity than {root}, as which it is published:"
