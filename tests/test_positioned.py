@@ -592,6 +592,22 @@ def test_postgres_says_what_the_target_lacks(target: Database) -> None:
     assert target.execute("SELECT * FROM items") == []
 
 
+def test_postgres_a_refusal_is_told_once(
+    target: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was sent behind a refused change fails as well, of which psycopg would warn."""
+    target.execute("CREATE TABLE items (id int PRIMARY KEY, note text CHECK (note <> 'bad'))")
+    old, new = {"id": "1"}, {"id": "1", "note": "x" * 1000}
+    refused = change(Update, 0x1F8, old=old, new=new | {"note": "bad"})
+    behind = [change(Update, 0x1F8, i, old=old, new=new) for i in range(1, 900)]
+    with PostgresHandler(target.dsn) as handler:
+        feed(handler, [*inserted(0x100, "1"), FLUSH])
+        with pytest.raises(HandlerError, match=r"public\.items at 0/1F8: .*check constraint"):
+            feed(handler, [*transaction(0x200, refused, *behind), FLUSH])
+    assert caplog.records == []
+    assert target.execute("SELECT note FROM items") == [("x",)]
+
+
 def test_postgres_without_a_right_or_a_server(target: Database) -> None:
     target.execute("CREATE ROLE plain LOGIN; GRANT ALL ON SCHEMA public TO plain")
     try:

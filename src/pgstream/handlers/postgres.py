@@ -466,17 +466,25 @@ class PostgresHandler:
         if not changes:
             return
         done: list[tuple[_Change, psycopg.Cursor[Any]]] = []
+        refusal: psycopg.Error | None = None
         try:
             with self._connection.pipeline():
-                for change in changes:
-                    cursor = self._connection.cursor()
-                    done.append((change, cursor))
-                    cursor.execute(change.statement, change.values or None, prepare=True)
+                try:
+                    for change in changes:
+                        cursor = self._connection.cursor()
+                        done.append((change, cursor))
+                        cursor.execute(change.statement, change.values or None, prepare=True)
+                except psycopg.Error as error:
+                    # It must not leave the pipeline: what is under way behind it fails as
+                    # well, which psycopg would then say in its log.
+                    refusal = error
         except psycopg.Error as error:
+            refusal = refusal or error
+        if refusal is not None:
             # The one that failed is the first without a result.
             failed = next((c for c, cursor in done if cursor.pgresult is None), changes[-1])
             self._roll_back()
-            raise _refused(error, failed.label, failed.lsn) from None
+            raise _refused(refusal, failed.label, failed.lsn) from None
         for change, cursor in done:
             if change.one_row and cursor.rowcount != 1:
                 self._roll_back()
