@@ -149,6 +149,27 @@ def test_messages_when_asked_for(shop: CommandLine, database: Database) -> None:
     assert "commit_lsn" not in line
 
 
+def test_what_came_from_elsewhere_is_left_out_when_asked_for(
+    shop: CommandLine, database: Database
+) -> None:
+    database.execute("SELECT pg_replication_origin_create(%s)", [database.name])
+    try:
+        with database.connect() as replicating:
+            replicating.execute("SELECT pg_replication_origin_session_setup(%s)", [database.name])
+            replicating.execute("INSERT INTO items VALUES (1)")
+        database.execute("INSERT INTO items VALUES (2)")
+        shop("record", "every", "--until-now")
+        assert len(lines_of(shop("replay", "every", "--format", "json").stdout)) == 2
+        shop("record", "own", "--until-now", "--origin", "none")
+        own = shop("replay", "own", "--format", "json").stdout
+        settings = {"PGSTREAM_ORIGIN": "none", "PGSTREAM_FORMAT": "json"}
+        assert shop("run", "--until-now", **settings).stdout == own
+        assert [line["new"]["id"] for line in lines_of(own)] == [2]
+        assert "Invalid value" in shop("run", "--origin", "here", status=2).stderr
+    finally:
+        database.execute("SELECT pg_replication_origin_drop(%s)", [database.name])
+
+
 def test_tables_leave_out_the_rows_of_others(shop: CommandLine, database: Database) -> None:
     database.execute('CREATE SCHEMA "Odd.One"; CREATE TABLE "Odd.One"."a,b" (id int PRIMARY KEY)')
     database.execute(

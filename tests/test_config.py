@@ -145,6 +145,8 @@ def test_why_a_dsn_is_refused(dsn: str, reason: str) -> None:
         ({"tables": ["a.b.c"]}, "name of a table"),
         ({"tables": ["x" * 64]}, "name of a table"),
         ({"streaming": "sometimes"}, "streaming is 'sometimes'"),
+        ({"origin": "here"}, "origin is 'here'"),
+        ({"origin": None}, "origin is None"),
         ({"values": "bytes"}, "values is 'bytes'"),
         ({"binary": True, "values": "text"}, "binary transfer"),
         ({"until": "0/1"}, "until is '0/1'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -10,10 +11,12 @@ import tempfile
 import threading
 from pathlib import Path
 
+import click
 import pytest
 
 import pgstream
 from pgstream.capture import CaptureWriter
+from pgstream.cli.streams import run
 from pgstream.embedded import Server, embedded_installation
 from servers import Database
 
@@ -56,6 +59,25 @@ def environment(database: Database) -> dict[str, str]:
 
 def test_nothing_is_left_out() -> None:
     assert [language for language, _ in BLOCKS] == ["python", "sh", "sh", "sql", "sh", "python"]
+
+
+def test_the_settings_are_those_that_there_are() -> None:
+    """In all three spellings, each of which the others lead to."""
+    lines = [line.split("|") for line in README.read_text().splitlines()]
+    rows = [line[1:4] for line in lines if len(line) == 6 and " `--" in line[2]]
+    options = {
+        (option.envvar, "/".join((*option.opts, *option.secondary_opts)))
+        for option in run.params
+        if isinstance(option, click.Option) and option.envvar not in (None, "PGSTREAM_DEBUG")
+    }
+    listed = [re.findall(r"`(.*?)`", f"{names} {spelled}") for names, spelled, _ in rows]
+    pairs = [(row[i], row[i + len(row) // 2]) for row in listed for i in range(len(row) // 2)]
+    assert sorted(pairs) == sorted(options)
+    keywords = {name for _, _, cell in rows for name in re.findall(r"`(.*?)`", cell)}
+    assert keywords <= set(inspect.signature(pgstream.connect).parameters)
+    assert inspect.signature(pgstream.connect).parameters == (
+        inspect.signature(pgstream.connect_async).parameters
+    )
 
 
 def test_the_example(database: Database, environment: dict[str, str]) -> None:

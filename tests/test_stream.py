@@ -21,7 +21,9 @@ from pgstream import (
     Event,
     Insert,
     LogicalMessage,
+    Origin,
     ProtocolError,
+    ServerError,
     Stream,
     Truncate,
     Update,
@@ -679,6 +681,65 @@ def test_a_message_outside_transactions_is_a_batch_of_its_own(shop: Database) ->
     shop.execute("SELECT pg_logical_emit_message(false, 'loose', 'a')")
     with open_stream(shop, messages=True) as stream:
         assert len(next(stream.batches(max_seconds=0.05))) == 1
+
+
+@pytest.fixture
+def elsewhere(any_database: Database) -> Iterator[Database]:
+    """Rows 1 and 4 are this server's own; 2, 3 and the messages came by replication."""
+    name = any_database.name
+    any_database.execute(
+        "CREATE TABLE users (id int PRIMARY KEY); CREATE PUBLICATION pgstream_pub FOR TABLE users"
+    )
+    pgstream.connect(any_database.dsn, slot=f"slot_{name}").close()
+    any_database.execute("SELECT pg_replication_origin_create(%s)", [name])
+    try:
+        any_database.execute("INSERT INTO users VALUES (1)")
+        with any_database.connect() as replicating:
+            replicating.execute("SELECT pg_replication_origin_session_setup(%s)", [name])
+            replicating.execute("INSERT INTO users VALUES (2)")
+            replicating.execute("SELECT pg_logical_emit_message(true, 'p', 'm')")
+            replicating.execute("SELECT pg_logical_emit_message(false, 'p', 'm')")
+            replicating.execute("INSERT INTO users SELECT g FROM generate_series(3, 2002) g")
+        any_database.execute("INSERT INTO users VALUES (4000)")
+        yield any_database
+    finally:
+        any_database.execute("SELECT pg_replication_origin_drop(%s)", [name])
+
+
+@pytest.mark.parametrize("streaming", ["off", "on"])
+def test_what_came_from_elsewhere_can_be_left_out(elsewhere: Database, streaming: str) -> None:
+    dsn = f"{elsewhere.dsn} options='-c logical_decoding_work_mem=64kB'"
+    options: dict[str, Any] = {
+        "slot": f"slot_{elsewhere.name}",
+        "until": "now",
+        "messages": True,
+        "streaming": streaming,
+    }
+
+    async def read() -> list[Event]:
+        async with pgstream.connect_async(dsn, origin="none", **options) as stream:
+            return [event async for event in stream]
+
+    with pgstream.connect(dsn, **options) as stream:
+        every = list(stream)
+    with pgstream.connect(dsn, origin="any", **options) as stream:
+        assert list(stream) == every
+    assert ids(every) == [1, 2, *range(3, 2003), 4000]
+    assert len([event for event in every if isinstance(event, LogicalMessage)]) == 2
+    assert {event.name for event in every if isinstance(event, Origin)} == {elsewhere.name}
+    if elsewhere.execute("SHOW server_version_num")[0][0] < "160000":
+        with pytest.raises(ServerError, match="--origin none needs PostgreSQL 16") as refused:
+            pgstream.connect(dsn, origin="none", slot="not_made")
+        assert refused.value.hint == "leave it out"
+        with pytest.raises(ServerError, match="--origin none needs PostgreSQL 16"):
+            asyncio.run(read())
+        assert not elsewhere.execute("SELECT FROM pg_replication_slots WHERE slot_name='not_made'")
+    else:
+        with pgstream.connect(dsn, origin="none", **options) as stream:
+            own = list(stream)
+        assert ids(own) == [1, 4000]
+        assert not [event for event in own if isinstance(event, LogicalMessage | Origin)]
+        assert asyncio.run(read()) == own
 
 
 def test_row_factory_and_text_values(shop: Database) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pgstream")
 
 Streaming: TypeAlias = Literal["off", "on", "parallel"]
+Origin: TypeAlias = Literal["any", "none"]
 Values: TypeAlias = Literal["typed", "text"]
 Changes: TypeAlias = Literal["events", "json"]
 Table: TypeAlias = tuple[str, str]
@@ -78,6 +79,7 @@ class Config:
     streaming: Streaming = "off"
     two_phase: bool = False
     messages: bool = False
+    origin: Origin = "any"
     until: LSN | Literal["now"] | None = None
     failover: bool = False
     status_interval: float = 10.0
@@ -127,6 +129,7 @@ class Config:
         for name in self.publications:
             check_publication(name)
         _one_of("streaming", self.streaming, get_args(Streaming))
+        _one_of("origin", self.origin, get_args(Origin))
         _one_of("values", self.values, get_args(Values))
         _one_of("changes", self.changes, get_args(Changes))
         if self.changes == "json" and self.row_factory is not dict_row:

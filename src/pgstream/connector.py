@@ -309,6 +309,9 @@ class Connector:
             options["binary"] = "true"
         if config.messages:
             options["messages"] = "true"
+        if config.origin == "none":
+            faults.require_version(version, 16, "--origin none")
+            options["origin"] = "none"
         if config.streaming == "on":
             protocol = 2
             options["streaming"] = "true"

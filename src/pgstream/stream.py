@@ -50,6 +50,7 @@ def connect(
     streaming: Streaming = "off",
     two_phase: bool = False,
     messages: bool = False,
+    origin: Literal["any", "none"] = "any",
     until: LSN | Literal["now"] | None = None,
     failover: bool = False,
     status_interval: float = 10.0,
@@ -90,6 +91,9 @@ def connect(
             15; a slot that was read so once keeps to it.
         messages: Yield what ``pg_logical_emit_message`` wrote, too. With ``streaming``, a
             transaction whose messages may have been rolled back in part is an error.
+        origin: ``"none"`` leaves out what bears a replication origin: what came to the server
+            by replication from elsewhere, and would go round in circles where both sides read
+            from each other. Needs PostgreSQL 16. A snapshot has all rows all the same.
         until: End before the first transaction that committed at or after this position;
             ``"now"`` is the server's position at the start.
         failover: Have the slot copied to standbys, so that reading goes on after a failover.
@@ -150,6 +154,7 @@ def connect_async(
     streaming: Streaming = "off",
     two_phase: bool = False,
     messages: bool = False,
+    origin: Literal["any", "none"] = "any",
     until: LSN | Literal["now"] | None = None,
     failover: bool = False,
     status_interval: float = 10.0,

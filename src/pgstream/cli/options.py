@@ -182,6 +182,15 @@ _STREAM_OPTIONS = (
         "messages may have been rolled back in part is refused.",
     ),
     click.option(
+        "--origin",
+        type=click.Choice(["any", "none"]),
+        default="any",
+        show_default=True,
+        envvar="PGSTREAM_ORIGIN",
+        help="none leaves out what came to the server by replication from elsewhere "
+        "(PostgreSQL 16).",
+    ),
+    click.option(
         "--streaming",
         type=click.Choice(["off", "on", "parallel"]),
         default="off",
