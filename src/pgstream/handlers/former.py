@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import HandlerError
-from ..messages import UNCHANGED, Delete, Update
+from ..messages import UNCHANGED, Delete, Insert, Update
 
 
 def former_values(event: Update | Delete, key: Sequence[str]) -> Mapping[str, Any]:
@@ -25,6 +25,19 @@ def not_told(event: Update | Delete, label: str, missing: str) -> HandlerError:
     return HandlerError(
         f"the change at {event.lsn} of {label} does not say of which row it is: the source has not"
         f" sent its {missing}",
+        "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
+        " copy the tables anew (snapshot)",
+    )
+
+
+def not_sent(event: Insert, label: str, missing: Sequence[str]) -> HandlerError:
+    """The error to raise where a row is new here, and not all of it was sent: an UPDATE that lets
+    it pass the publication's row filter comes as an INSERT, without the large values that it left
+    alone.
+    """
+    return HandlerError(
+        f"the INSERT at {event.lsn} of {label} lacks the value of {', '.join(map(repr, missing))}:"
+        " an UPDATE has let the row pass the row filter, and left that value alone",
         "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
         " copy the tables anew (snapshot)",
     )

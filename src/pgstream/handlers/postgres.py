@@ -6,9 +6,10 @@ So the effect is exactly once: what is stored and how far it goes cannot come ap
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, Final
 
 import psycopg
@@ -35,7 +36,7 @@ from ..messages import (
     Truncate,
     Update,
 )
-from .former import former_values, not_told
+from .former import former_values, not_sent, not_told
 
 Text = str | None
 Row = Mapping[str, Any]
@@ -50,7 +51,7 @@ _SESSION: Final = (
     " SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3;"
     " SET lc_monetary = 'C';"
     " SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;"
-    " SET idle_in_transaction_session_timeout = 0; SET xmloption = 'content';"
+    " SET idle_in_transaction_session_timeout = 0; SET xmloption = 'content'; SET array_nulls = on;"
     # What is stored must stay stored; a stronger setting is left as it is.
     " SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'"
@@ -94,7 +95,14 @@ class _Target:
     columns: dict[str, str]  # those that can be written: name to type
     fixed: frozenset[str]  # GENERATED ALWAYS AS IDENTITY: inserted, never updated
     key: tuple[str, ...]  # what a row is found by; empty: by all of it
+    kept: tuple[str, ...]  # of the fixed, those that are no key
     statements: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    number: int = field(default_factory=count().__next__)
+
+    def text(self, statement: sql.Composed) -> str:
+        # Its own alone: a prepared statement keeps the types of its parameters, and a value that
+        # went through the former type of a column could lose something there.
+        return f"{statement.as_string(None)} /* {self.number} */"
 
     @property
     def only(self) -> sql.SQL:
@@ -111,6 +119,7 @@ class _Change:
     label: str
     lsn: LSN
     one_row: bool = True
+    kept: tuple[str, ...] = ()  # of an UPDATE: what it cannot set, and must have found
     copy: str = ""  # for an INSERT: the COPY that does the same to many rows
 
     @property
@@ -130,6 +139,8 @@ class PostgresHandler:
     A row is found by the replica identity that the source sends; under FULL by the
     target's primary key, or, where there is none, by the text of all its columns.
     A change whose row is not there is an error: the target is not a copy of the source.
+    So is a new value of a column that is GENERATED ALWAYS AS IDENTITY in the target, which an
+    UPDATE cannot set, and a row that a trigger of the target leaves out.
     TRUNCATE empties the tables that the source names, and no others: it is sent without
     CASCADE, and where a foreign key of another table of the target refers to one of them,
     also an empty one, it is an error.
@@ -297,13 +308,16 @@ class PostgresHandler:
             key = primary if sent.issuperset(primary) else ()
         else:
             key = tuple(column.name for column in relation.columns if column.is_key)
+        columns = {name: kind for name, kind, _, made, *_ in found if name in sent and not made}
+        fixed = frozenset(name for name, _, always, *_ in found if always)
         target = _Target(
             name=sql.Identifier(relation.schema, relation.table),
             partitioned=found[0][5] == "p",
             label=label,
-            columns={name: kind for name, kind, _, made, *_ in found if name in sent and not made},
-            fixed=frozenset(name for name, _, always, *_ in found if always),
+            columns=columns,
+            fixed=fixed,
             key=key,
+            kept=tuple(name for name in columns if name in fixed and name not in key),
         )
         self._targets[relation.oid] = relation, target
         return target
@@ -326,15 +340,19 @@ class PostgresHandler:
         with self._failures(event.relation, event.lsn):
             target = self._target(event.relation)
             copy = ""
+            kept: tuple[str, ...] = ()
             if isinstance(event, Insert):
+                if missing := [name for name in target.columns if event.new[name] is UNCHANGED]:
+                    raise not_sent(event, target.label, missing)
                 statement, copy, values = _insert(target, event.new)
             elif isinstance(event, Delete):
                 statement, values = _delete(target, _known(target, event))
             else:
+                kept = target.kept
                 statement, values = _update(target, _known(target, event), event.new)
         if not statement:
             return None
-        return _Change(statement, values, target.label, event.lsn, copy=copy)
+        return _Change(statement, values, target.label, event.lsn, kept=kept, copy=copy)
 
     def _truncate(self, event: Truncate) -> _Change:
         targets = []
@@ -454,12 +472,21 @@ class PostgresHandler:
     def _send_copy(self, statement: str, changes: list[_Change]) -> None:
         """Insert many rows into one table."""
         try:
-            with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-                for change in changes:
-                    copy.write_row(change.values)
+            with self._connection.cursor() as cursor:
+                with cursor.copy(statement.encode()) as copy:
+                    for change in changes:
+                        copy.write_row(change.values)
+                stored = cursor.rowcount
         except psycopg.Error as error:
             self._roll_back()
-            raise _refused(error, changes[0].label, changes[0].lsn) from None
+            # They may be of many transactions: say which row it was.
+            line = _line(error)
+            first, last = (line - 1, line) if 0 < line <= len(changes) else (0, None)
+            of = changes[first:last]
+            raise _refused(error, of[0].label, of[0].lsn, of[-1].lsn) from None
+        if stored != len(changes):
+            self._roll_back()
+            raise _left_out(changes[0].label, len(changes), stored)
 
     def _send(self, changes: list[_Change]) -> None:
         """Send changes without waiting for the answer to each."""
@@ -488,10 +515,14 @@ class PostgresHandler:
         for change, cursor in done:
             if change.one_row and cursor.rowcount != 1:
                 self._roll_back()
-                verb = change.statement.split(" ", 1)[0]
+                verb = "UPDATE" if change.kept else change.statement.split(" ", 1)[0]
+                why = "the target is not a copy of the source"
+                if change.kept:
+                    why += f", or {', '.join(map(repr, change.kept))}, GENERATED ALWAYS in the"
+                    why += " target, has a new value at the source (then SET GENERATED BY DEFAULT)"
                 raise HandlerError(
                     f"{verb} at {change.lsn} found {cursor.rowcount} rows of {change.label} in the"
-                    " target, not one: the target is not a copy of the source",
+                    f" target, not one: {why}",
                     "copy the tables anew (snapshot), with nobody else writing to the target",
                 )
 
@@ -571,9 +602,12 @@ class _Copying:
                 self._connection.execute(_default_row(target))
             return
         statement = _copy(target, target.columns)
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
+        with self._connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            if cursor.rowcount != len(rows):
+                raise _left_out(target.label, len(rows), cursor.rowcount)
 
 
 class _Failures:
@@ -608,16 +642,33 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
         raise HandlerError(f"the target: {error.message}", error.hint) from None
 
 
-def _refused(error: psycopg.Error, label: str, lsn: LSN | None) -> HandlerError:
+def _refused(
+    error: psycopg.Error, label: str, lsn: LSN | None, last: LSN | None = None
+) -> HandlerError:
     # The primary message alone: the detail may hold values of the row.
     reason = error.diag.message_primary or type(error).__name__
     where = f" {label}" if label else ""
     at = f" at {lsn}" if lsn is not None else ""
+    if last not in (None, lsn):
+        at = f" between {lsn} and {last}"
     return HandlerError(
         f"the target refused a change of{where}{at}: {reason}"
         if label
         else f"the target database: {reason}",
         "put the target right; nothing of this transaction is stored, and it comes again",
+    )
+
+
+def _line(error: psycopg.Error) -> int:
+    """The line of a COPY that failed, which its context tells in the server's language; or 0."""
+    found = re.search(r"^COPY [^,]*, \D*(\d+)", error.diag.context or "", re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _left_out(label: str, sent: int, stored: int) -> HandlerError:
+    return HandlerError(
+        f"of {sent} new rows of {label} the target has stored {stored}: a trigger leaves some out",
+        "drop it: what it leaves out cannot be found when it changes",
     )
 
 
@@ -636,7 +687,7 @@ def _texts(target: _Target, row: Row, names: Iterable[str]) -> tuple[Text, ...]:
 
 def _insert(target: _Target, new: Row) -> tuple[str, str, tuple[Text, ...]]:
     """The INSERT, the COPY that does the same, and the values."""
-    names = tuple(name for name in target.columns if new[name] is not UNCHANGED)
+    names = tuple(target.columns)
     if not names:
         return _default_row(target).as_string(None), "", ()
     statement = target.statements.get(("INSERT", names))
@@ -645,7 +696,7 @@ def _insert(target: _Target, new: Row) -> tuple[str, str, tuple[Text, ...]]:
         listed = sql.SQL(", ").join(map(sql.Identifier, names))
         values = _sql(", ".join(f"${number}" for number in range(1, len(names) + 1)))
         insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
-        statement = insert.format(target.name, listed, values).as_string(None)
+        statement = target.text(insert.format(target.name, listed, values))
         copy = _copy(target, names).as_string(None)
         target.statements["INSERT", names] = statement
         target.statements["COPY", names] = copy
@@ -667,7 +718,7 @@ def _delete(target: _Target, old: Row) -> tuple[str, tuple[Text, ...]]:
         made = sql.SQL("DELETE FROM {}{} WHERE {}").format(
             target.only, target.name, _condition(target, 1)
         )
-        statement = target.statements["DELETE", ()] = made.as_string(None)
+        statement = target.statements["DELETE", ()] = target.text(made)
     return statement, _texts(target, old, target.key or target.columns)
 
 
@@ -683,7 +734,7 @@ def _update(target: _Target, known: Row, new: Row) -> tuple[str, tuple[Text, ...
     names = []
     for name in target.columns:
         if name in target.fixed:
-            if name in known and known[name] != new[name]:
+            if name in target.key and known[name] != new[name]:
                 raise HandlerError(
                     f"column {name!r} of {target.label} is GENERATED ALWAYS in the target, and"
                     " the source has given it a new value",
@@ -691,20 +742,21 @@ def _update(target: _Target, known: Row, new: Row) -> tuple[str, tuple[Text, ...
                 )
         elif new[name] is not UNCHANGED:
             names.append(name)
-    if not names:
+    if not names and not target.kept:
         return "", ()
-    changed = tuple(names)
+    changed, found_by = tuple(names), target.key or tuple(target.columns)
     statement = target.statements.get(("UPDATE", changed))
     if statement is None:
-        made = sql.SQL("UPDATE {}{} SET {} WHERE {}").format(
-            target.only,
-            target.name,
-            sql.SQL(", ").join(_equals(name, number) for number, name in enumerate(changed, 1)),
-            _condition(target, len(changed) + 1),
+        # What cannot be set must be there already: the source may have set it to its DEFAULT.
+        after = enumerate(target.kept, len(changed) + len(found_by) + 1)
+        where = [_condition(target, len(changed) + 1), *(_is(target, n, at) for at, n in after)]
+        to = sql.SQL(", ").join(_equals(name, number) for number, name in enumerate(changed, 1))
+        made = sql.SQL("UPDATE {}{} SET {} WHERE {}" if changed else "SELECT FROM {}{}{} WHERE {}")
+        statement = target.statements["UPDATE", changed] = target.text(
+            made.format(target.only, target.name, to, sql.SQL(" AND ").join(where))
         )
-        statement = target.statements["UPDATE", changed] = made.as_string(None)
-    found_by = _texts(target, known, target.key or target.columns)
-    return statement, _texts(target, new, changed) + found_by
+    values = _texts(target, known, found_by) + _texts(target, new, target.kept)
+    return statement, _texts(target, new, changed) + values
 
 
 def _condition(target: _Target, first: int) -> sql.Composable:
@@ -716,7 +768,7 @@ def _condition(target: _Target, first: int) -> sql.Composable:
     """
     if target.key:
         return sql.SQL(" AND ").join(
-            _equals(name, number) for number, name in enumerate(target.key, first)
+            _is(target, name, number) for number, name in enumerate(target.key, first)
         )
     # As one row's text: types such as json and point have no equality that could be used,
     # and that of others (numeric 1.0 and 1.00) calls different values equal.
@@ -736,6 +788,12 @@ def _condition(target: _Target, first: int) -> sql.Composable:
 
 def _equals(name: str, number: int) -> sql.Composed:
     return _sql(f"{{}} = ${number}").format(sql.Identifier(name))
+
+
+def _is(target: _Target, name: str, number: int) -> sql.Composed:
+    # Cast, because = finds the type of a composite value no more than of any record.
+    kind = f"::{target.columns[name]}" if name in target.columns else ""
+    return sql.SQL("{} = {}").format(sql.Identifier(name), _sql(f"${number}{kind}"))
 
 
 def _sql(text: str) -> sql.SQL:
