@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from pgstream import (
     LSN,
     UNCHANGED,
     Begin,
+    BeginPrepare,
     Column,
     Commit,
     CommitPrepared,
@@ -132,7 +134,8 @@ def test_postgres_holds_what_the_source_holds(database: Database, target: Databa
     target.execute("ALTER TABLE evolving ADD COLUMN c numeric, ADD COLUMN d text")
     target.execute("CREATE TABLE gone (id int PRIMARY KEY)")
     workload.run(database, two_phase=True)
-    with PostgresHandler(target.dsn) as handler:
+    # A target may be named as a source is.
+    with PostgresHandler(make_conninfo(target.dsn, replication="database")) as handler:
         follow(database, handler)
         position = handler.position()
     target.execute("ALTER TABLE evolving DROP COLUMN a")
@@ -429,6 +432,109 @@ def test_postgres_what_is_stored_stays_stored(target: Database, setting: str) ->
     assert found == ("on" if setting == "off" else setting,)
 
 
+def test_postgres_rows_of_one_table_among_others(database: Database, target: Database) -> None:
+    """Keys of several columns, and what the target has beside them."""
+    schema = """
+        CREATE TABLE items (a int, b text, note text, PRIMARY KEY (a, b));
+        CREATE TABLE full_ (id int, note text); ALTER TABLE full_ REPLICA IDENTITY FULL;
+        CREATE TABLE keyless (id int, note text); ALTER TABLE keyless REPLICA IDENTITY FULL;
+        CREATE TABLE made (id int PRIMARY KEY, note int, twice int, thrice int);
+        CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
+        CREATE TABLE counted (id serial PRIMARY KEY)
+    """
+    publish(database, schema)
+    target.execute(f"""
+        CREATE SCHEMA app; CREATE TABLE app.items (a text PRIMARY KEY GENERATED ALWAYS AS ('x')
+            STORED, b int GENERATED ALWAYS AS IDENTITY, note int);
+        {schema};
+        ALTER TABLE full_ ADD PRIMARY KEY (id) INCLUDE (note); CREATE UNIQUE INDEX ON full_ (note);
+        ALTER TABLE keyless ADD COLUMN own serial PRIMARY KEY;
+        ALTER TABLE made DROP twice, DROP thrice, ADD twice int GENERATED ALWAYS AS (note * 2)
+            STORED, ADD thrice int GENERATED ALWAYS AS (note * 3) VIRTUAL;
+        INSERT INTO child VALUES (7)
+    """)
+    database.execute("""
+        INSERT INTO items VALUES (1, 'x', 'one'), (1, 'y', 'two'), (2, 'x', 'three');
+        UPDATE items SET note = NULL WHERE (a, b) = (1, 'x');
+        DELETE FROM items WHERE (a, b) = (2, 'x');
+        INSERT INTO full_ VALUES (1, NULL), (2, NULL), (3, 'three');
+        UPDATE full_ SET note = 'one' WHERE id = 1; DELETE FROM full_ WHERE id = 2;
+        INSERT INTO keyless VALUES (1, NULL), (1, NULL), (1, 'x');
+        UPDATE keyless SET note = 'y' WHERE note = 'x';
+        DELETE FROM keyless WHERE ctid = (SELECT min(ctid) FROM keyless);
+        INSERT INTO made VALUES (1, 5, 10, 15), (2, 6, 12, 18);
+        UPDATE made SET note = 7, twice = 14, thrice = 21 WHERE id = 1;
+        INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2)
+    """)
+    database.execute("TRUNCATE ONLY parent")
+    database.execute("INSERT INTO counted DEFAULT VALUES; TRUNCATE counted")
+    target.execute("SELECT nextval('counted_id_seq')")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    target.execute("ALTER TABLE keyless DROP COLUMN own")
+    for table in ("items", "full_", "keyless", "made"):
+        same(database, target, f"public.{table}")
+    assert target.execute("SELECT id FROM parent ORDER BY id") == [(2,), (7,)]
+    assert target.execute("SELECT nextval('counted_id_seq')") == [(2,)]
+
+
+def test_postgres_a_copy_of_a_parent_leaves_its_children(
+    database: Database, target: Database
+) -> None:
+    schema = "CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent)"
+    database.execute(f"{schema}; CREATE PUBLICATION pgstream_pub FOR TABLE ONLY parent")
+    database.execute("INSERT INTO parent VALUES (1)")
+    target.execute(f"{schema}; INSERT INTO child VALUES (7); INSERT INTO parent VALUES (8)")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler, snapshot=True)
+    assert target.execute("SELECT id FROM parent ORDER BY id") == [(1,), (7,)]
+
+
+def test_postgres_an_update_of_nothing_that_could_be_set(
+    database: Database, target: Database
+) -> None:
+    schema = "CREATE TABLE t (id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY, large text)"
+    publish(database, f"{schema}; ALTER TABLE t ALTER large SET STORAGE EXTERNAL")
+    target.execute(schema)
+    database.execute("INSERT INTO t (large) VALUES (repeat('x', 9000))")
+    database.execute("UPDATE t SET large = large")
+    with PostgresHandler(target.dsn) as handler:
+        follow(database, handler)
+    same(database, target, "public.t")
+
+
+def test_postgres_targets_of_every_version(any_server: Server) -> None:
+    with fresh_database(any_server) as target:
+        target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+        with PostgresHandler(target.dsn) as handler:
+            feed(handler, snapshot(0x100, "1", "2"))
+            feed(handler, inserted(0x200, "3"))
+            row = {"id": "1", "note": "y"}
+            feed(handler, transaction(0x300, change(Update, 0x2F8, old=None, new=row)))
+            feed(handler, transaction(0x400, change(Delete, 0x3F8, old={"id": "2"})))
+            handler.flush()
+        rows = target.execute("SELECT * FROM items ORDER BY id")
+        assert rows == [(1, "y"), (3, "x")]
+        with PostgresHandler(target.dsn) as handler:
+            assert handler.position() == LSN(0x430)
+
+
+def in_transaction(target: Database) -> bool:
+    return bool(
+        target.execute(
+            "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            " AND datname = current_database()"
+        )
+    )
+
+
+@pytest.fixture
+def twice(target: Database) -> Database:
+    """A target whose table would take a row twice."""
+    target.execute("CREATE TABLE items (id int, note text)")
+    return target
+
+
 class Targets:
     """One handler, whichever it is, and what it holds."""
 
@@ -473,6 +579,88 @@ def test_the_position_is_stored_with_the_data(targets: Targets) -> None:
         assert handler.position() is None
 
 
+def test_what_is_stored_counts_after_a_new_start(targets: Targets) -> None:
+    """Also where nothing has come, or less than a position that is known."""
+    with targets.open() as handler:
+        feed(handler, [*inserted(0x100, "1"), FLUSH])
+    with targets.open() as handler:
+        handler.flush()
+        assert handler.position() == LSN(0x130)
+        handler.advance(LSN(0x110))
+        assert handler.position() == LSN(0x130)
+        feed(handler, inserted(0x200, "2"))
+        handler.advance(LSN(0x210))
+        assert handler.position() == LSN(0x230)
+    assert targets.ids() == [1, 2]
+
+
+def test_what_is_whole_is_stored_while_more_comes(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, inserted(0x100, "1") + inserted(0x200, "2", "3")[:-2])
+        handler.flush()
+        assert handler.position() == LSN(0x130)
+        feed(handler, inserted(0x200, "2", "3")[-2:])
+        handler.flush()
+        assert handler.position() == LSN(0x230)
+    assert targets.ids() == [1, 2, 3]
+
+
+def test_what_is_whole_does_not_wait_for_ever(targets: Targets) -> None:
+    """Where the stream is never idle, nobody calls flush."""
+    with targets.open() as handler:
+        for n in range(10_001):
+            feed(handler, inserted(0x1000 * (n + 1), str(n)))
+        assert handler.position() is not None
+        if targets.kind == "postgres":
+            before = handler.position()
+            for n in range(11_000, 11_005):
+                feed(handler, inserted(0x1000 * (n + 1), str(n), note="x" * 4_000_000))
+            assert handler.position() != before
+
+
+@pytest.mark.parametrize("kind", ["change", "Commit", "SnapshotRow", "SnapshotEnd"])
+def test_what_comes_out_of_place_is_an_error(targets: Targets, kind: str) -> None:
+    event = {
+        "change": inserted(0x100, "1")[1],
+        "Commit": inserted(0x100, "1")[-1],
+        "SnapshotRow": snapshot(0x100, "1")[1],
+        "SnapshotEnd": snapshot(0x100, "1")[-1],
+    }[kind]
+    with targets.open() as handler:
+        with pytest.raises(HandlerError, match=r"came (outside|without|before)"):
+            handler(event)
+        assert handler.position() is None
+
+
+def test_the_rest_of_what_has_failed_is_not_stored(targets: Targets) -> None:
+    many = [change(Delete, 0x2F8, old={"id": "9"})] * 10_000
+    with targets.open() as handler:
+        feed(handler, inserted(0x200, "2"))
+        with pytest.raises(HandlerError, match="found 0 rows"):
+            feed(handler, transaction(0x300, *many))
+        for event in inserted(0x300, "3")[1:]:
+            with pytest.raises(HandlerError, match="came"):
+                handler(event)
+        handler.flush()
+        assert handler.position() == LSN(0x230)
+    assert targets.ids() == [2]
+
+
+def test_what_waits_with_what_fails_comes_again_with_it(targets: Targets) -> None:
+    with targets.open() as handler:
+        feed(handler, [*inserted(0x100, "1"), FLUSH, *inserted(0x200, "2")])
+        missing = change(Delete, 0x2F8, old={"id": "9"})
+        with pytest.raises(HandlerError, match="found 0 rows"):
+            feed(handler, [*transaction(0x300, missing), FLUSH])
+        handler.flush()
+        handler.advance(LSN(0x110))
+        assert handler.position() == LSN(0x130)
+        assert targets.ids() == [1]
+        feed(handler, [*inserted(0x200, "2"), FLUSH])
+        assert handler.position() == LSN(0x230)
+    assert targets.ids() == [1, 2]
+
+
 def test_the_position_follows_where_nothing_comes(targets: Targets) -> None:
     with targets.open() as handler:
         handler.advance(LSN(0x80))
@@ -498,7 +686,22 @@ def test_what_is_stored_is_not_stored_again(targets: Targets) -> None:
         feed(handler, inserted(0x300, "3") + inserted(0x400, "4") + inserted(0x500, "5"))
         handler.flush()
         assert handler.position() == LSN(0x530)
-    assert targets.ids() == [1, 2, 3, 4, 5]
+        # Half of it, and then the server knows that it is stored.
+        feed(handler, inserted(0x500, "5")[:-1] + inserted(0x600, "6"))
+        handler.flush()
+    assert targets.ids() == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_stored_and_large_is_not_stored_again(targets: Targets) -> None:
+    large = inserted(0x100, *map(str, range(12_000)))
+    removed = [change(Delete, 0x1F8, i, old={"id": str(i)}) for i in range(12_000)]
+    with targets.open() as handler:
+        feed(handler, [*large, *transaction(0x200, *removed), FLUSH])
+    with targets.open() as handler:
+        feed(handler, [*large, FLUSH])
+        assert targets.ids() == []
+        feed(handler, [*transaction(0x200, *removed), *inserted(0x300, "1"), FLUSH])
+    assert targets.ids() == [1]
 
 
 @pytest.mark.parametrize("rows", [2, 25_000])
@@ -532,6 +735,7 @@ def test_a_second_process_of_the_same_name_is_noticed(targets: Targets) -> None:
         feed(two, inserted(0x100, "1") if targets.kind == "sqlite" else inserted(0x100, "2"))
         with pytest.raises(HandlerError, match="another process"):
             two.flush()
+        assert targets.kind == "sqlite" or not in_transaction(targets.database)
     assert targets.ids() == [1]
 
 
@@ -628,6 +832,76 @@ def test_a_row_that_a_filter_lets_in(database: Database, targets: Targets) -> No
     assert targets.ids() == [1]
 
 
+@pytest.mark.parametrize("wrong", [0, 2, 4])
+def test_postgres_says_which_change_finds_no_row(twice: Database, wrong: int) -> None:
+    with PostgresHandler(twice.dsn) as handler:
+        feed(handler, [*inserted(0x100, *"12345", "6", "6"), FLUSH])
+        for key, found in (("7", 0), ("6", 2)):
+            ids = [key if n == wrong else str(n + 1) for n in range(5)]
+            deletes = [change(Delete, 0x200 + n, old={"id": one}) for n, one in enumerate(ids)]
+            with pytest.raises(HandlerError, match=rf"DELETE at 0/20{wrong} found {found} rows"):
+                feed(handler, [*transaction(0x300, *deletes), FLUSH])
+        assert not in_transaction(twice)
+    assert twice.execute("SELECT count(*) FROM items") == [(7,)]
+
+
+@pytest.mark.parametrize("rows", [5, 50])
+def test_postgres_says_which_change_is_refused(twice: Database, rows: int) -> None:
+    """And goes on from what is stored, once the target takes it."""
+    twice.execute("ALTER TABLE items ADD CONSTRAINT few CHECK (id <> 2)")
+    events = [event for n in range(rows) for event in inserted(0x1000 * (n + 1), str(n))]
+    with PostgresHandler(twice.dsn) as handler:
+        with pytest.raises(HandlerError, match=r"public\.items at 0/2FF8: .*few"):
+            feed(handler, [*events, FLUSH])
+        assert not in_transaction(twice)
+        twice.execute("ALTER TABLE items DROP CONSTRAINT few")
+        feed(handler, [*events, FLUSH])
+    assert twice.execute("SELECT count(*) FROM items") == [(rows,)]
+
+
+def test_postgres_applies_many_changes_in_their_order(target: Database) -> None:
+    """New rows of one table go together; nothing overtakes anything for that."""
+    target.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+    target.execute("CREATE TABLE things (LIKE items INCLUDING ALL)")
+    things = replace(ITEMS, oid=2, table="things")
+    ids = [str(n) for n in range(30)]
+    news = [{"id": key, "note": "y"} for key in ids]
+    with PostgresHandler(target.dsn) as handler:
+        for relation in (things, ITEMS):  # known from here on
+            row = change(Insert, 0x78, relation=relation, new={"id": "-1", "note": "z"})
+            feed(handler, [*transaction(0x80, row), FLUSH])
+            handler.advance(LSN(0x80))
+        feed(
+            handler,
+            [
+                *inserted(0x100, *ids),
+                *transaction(0x200, *(change(Delete, 0x1F8, old={"id": key}) for key in ids)),
+                *inserted(0x300, *ids),
+                *transaction(0x400, *(change(Update, 0x3F8, old=None, new=new) for new in news)),
+                *transaction(
+                    0x500, *(change(Insert, 0x4F8, relation=things, new=new) for new in news)
+                ),
+                *inserted(0x600, *(str(n) for n in range(100, 130))),
+                FLUSH,
+            ],
+        )
+    rows = "SELECT note, count(*) FROM {} GROUP BY note ORDER BY note"
+    assert target.execute(rows.format("items")) == [("x", 30), ("y", 30)]
+    assert target.execute(rows.format("things")) == [("y", 30), ("z", 1)]
+
+
+def test_postgres_consumers_keep_apart(twice: Database) -> None:
+    """Also where one transaction has written their positions, as a restored dump has."""
+    for name in ("a", "b"):
+        PostgresHandler(twice.dsn, name=name).close()
+    twice.execute("UPDATE pgstream_positions SET stored_at = '2000-01-01'")
+    with PostgresHandler(twice.dsn, name="a") as handler:
+        feed(handler, [*inserted(0x100, "1"), FLUSH])
+    assert twice.execute(
+        "SELECT consumer, lsn::text, stored_at > '2001-01-01' FROM pgstream_positions ORDER BY 1"
+    ) == [("a", "0/130", True), ("b", None, False)]
+
+
 def snapshot(lsn: int, *ids: str) -> list[Event]:
     rows = [SnapshotRow(ITEMS, {"id": key, "note": None}, LSN(lsn), i) for i, key in enumerate(ids)]
     return [SnapshotBegin(LSN(lsn), (ITEMS,)), *rows, SnapshotEnd(LSN(lsn), len(rows))]
@@ -644,11 +918,54 @@ def test_a_snapshot_starts_over(targets: Targets) -> None:
         assert handler.position() == (None if targets.kind == "postgres" else LSN(0xC0))
     assert targets.ids() == ([] if targets.kind == "postgres" else [100])
     with targets.open() as handler:
+        assert handler.position() == (None if targets.kind == "postgres" else LSN(0xC0))
+        feed(handler, inserted(0xD0, "101"))  # and no flush
         feed(handler, snapshot(0x300, "1", "4"))
+        handler.flush()
         assert handler.position() == LSN(0x300)
         feed(handler, inserted(0x2F0, "99") + inserted(0x300, "5"))
         handler.flush()
-    assert targets.ids() == [1, 4, 5]
+        handler.advance(LSN(0x400))
+        assert handler.position() == LSN(0x400)
+        feed(handler, [*snapshot(0x500, "6"), FLUSH])  # from what has a position, too
+        assert handler.position() == LSN(0x500)
+    assert targets.ids() == [6]
+
+
+def test_a_snapshot_of_several_tables_and_of_none(targets: Targets) -> None:
+    bare = replace(ITEMS, oid=2, table="bare", columns=())
+    things = replace(ITEMS, oid=3, table="things")
+    if targets.kind == "postgres":
+        targets.execute("CREATE TABLE bare (); CREATE TABLE things (LIKE items)")
+    rows = [
+        SnapshotRow(relation, {"id": key, "note": None} if relation.columns else {}, LSN(0x100), 0)
+        for key in "12"
+        for relation in (ITEMS, bare, things)
+    ]
+    with targets.open() as handler:
+        for _ in range(2):
+            feed(handler, [SnapshotBegin(LSN(0x100), (ITEMS, bare, things)), *rows])
+            handler(SnapshotEnd(LSN(0x100), 6))
+        for table in ("items", "bare", "things"):
+            assert targets.execute(f"SELECT count(*) FROM {table}") == [(2,)]
+        feed(handler, [SnapshotBegin(LSN(0x200), ()), SnapshotEnd(LSN(0x200), 0)])
+        assert handler.position() == LSN(0x200)
+
+
+def test_postgres_a_copy_that_cannot_begin(target: Database) -> None:
+    """What refers to a table of it is left alone, and so is what is stored."""
+    target.execute(
+        "CREATE TABLE items (id int PRIMARY KEY, note text);"
+        " CREATE TABLE notes (item int REFERENCES items)"
+    )
+    with PostgresHandler(target.dsn) as handler:
+        feed(handler, [*inserted(0x100, "1"), FLUSH])
+        with pytest.raises(HandlerError, match="foreign key"):
+            feed(handler, snapshot(0x200, "2"))
+        assert not in_transaction(target)
+    with PostgresHandler(target.dsn) as handler:
+        assert handler.position() == LSN(0x130)
+    assert target.execute("SELECT id FROM items") == [(1,)]
 
 
 def waits_for_a_lock(database: Database) -> bool:
@@ -668,13 +985,6 @@ def meanwhile(database: Database, work: Callable[[], object]) -> Iterator[Future
         while not waits_for_a_lock(database) and not done.done():
             time.sleep(0.01)
         yield done
-
-
-@pytest.fixture
-def twice(target: Database) -> Database:
-    """A target whose table would take a row twice."""
-    target.execute("CREATE TABLE items (id int, note text)")
-    return target
 
 
 def test_postgres_of_two_copies_under_one_name_the_first_fails(twice: Database) -> None:
@@ -702,6 +1012,21 @@ def test_postgres_a_copy_that_began_before_another_does_not_end_it(twice: Databa
     assert twice.execute("SELECT lsn::text FROM pgstream_positions") == [("0/100",)]
 
 
+def test_postgres_a_copy_is_stored_as_it_comes(twice: Database) -> None:
+    """It may not fit into memory; its position comes at the end."""
+    with PostgresHandler(twice.dsn) as handler:
+        feed(handler, snapshot(0x100, *map(str, range(10_001)))[:-1])
+        [(count,)] = twice.execute("SELECT count(*) FROM items")
+        assert 0 < count < 10_001
+        handler.advance(LSN(0x200))
+        assert handler.position() is None
+        row = {"id": "1", "note": "x" * 6_000_000}
+        feed(handler, [SnapshotRow(ITEMS, row, LSN(0x100), 0)] * 4)
+        assert twice.execute("SELECT count(*) > 10001 FROM items") == [(True,)]
+        handler(SnapshotEnd(LSN(0x100), 10_005))
+    assert twice.execute("SELECT count(*) FROM items") == [(10_005,)]
+
+
 @pytest.mark.parametrize("rest", [0, 1])
 def test_postgres_another_process_that_is_just_passing(twice: Database, rest: int) -> None:
     """What has to wait for the row of the position sees what became of it."""
@@ -722,13 +1047,69 @@ def test_postgres_what_a_copy_cannot_store(twice: Database) -> None:
         with pytest.raises(HandlerError, match=r"public\.items: .* check constraint"):
             feed(handler, snapshot(0x100, "1", "-1"))
         assert twice.execute("SELECT * FROM items") == []
+        for event in snapshot(0x100, "1")[1:]:  # its rest
+            with pytest.raises(HandlerError, match="SnapshotBegin"):
+                handler(event)
+        assert handler.position() is None
         feed(handler, snapshot(0x200, "1"))
     assert twice.execute("SELECT id FROM items") == [(1,)]
 
 
-def test_prepared_transactions_are_refused(targets: Targets) -> None:
+@pytest.mark.parametrize("rows", [3, 1500])
+def test_postgres_a_commit_that_fails(twice: Database, rows: int) -> None:
+    """Whatever the transaction held is gone, and nothing else may go with its position."""
+    twice.execute("ALTER TABLE items ADD UNIQUE (id) DEFERRABLE INITIALLY DEFERRED")
+    whole = inserted(0x100, *map(str, range(rows)), "1")
+    with PostgresHandler(twice.dsn, triggers=True) as handler:
+        with pytest.raises(HandlerError, match=r"the target database: .* unique"):
+            feed(handler, [*whole, FLUSH])
+        handler.flush()
+        assert handler.position() is None
+        assert twice.execute("SELECT * FROM items") == []
+        feed(handler, [*inserted(0x100, *map(str, range(rows))), FLUSH])
+    assert twice.execute("SELECT count(*) FROM items") == [(rows,)]
+    assert twice.execute("SELECT lsn::text FROM pgstream_positions") == [("0/130",)]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        inserted(0x200, "1"),
+        transaction(0x200, Truncate((ITEMS,), False, False, LSN(0x1F8), 1, LSN(0x200), NOON, 0)),
+        snapshot(0x200, "1"),
+        [*inserted(0x200, "1"), FLUSH],
+    ],
+    ids=["row", "truncate", "copy", "flush"],
+)
+def test_postgres_a_connection_that_is_lost(twice: Database, events: list[Any]) -> None:
+    with PostgresHandler(twice.dsn) as handler:
+        if events[-1] is FLUSH:
+            feed(handler, events[:-1])
+            events = [FLUSH]
+        twice.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with pytest.raises(HandlerError, match="the target") as info:
+            feed(handler, events)
+        assert re.search("terminating connection|closed", info.value.message)
+    assert twice.execute("SELECT * FROM items") == []
+    with PostgresHandler(twice.dsn) as handler:
+        assert handler.position() is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        BeginPrepare(1, "g", LSN(1), LSN(2), NOON),
+        CommitPrepared(1, "g", LSN(1), LSN(2), NOON),
+        RollbackPrepared(1, "g", LSN(1), LSN(2), NOON, NOON),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_prepared_transactions_are_refused(targets: Targets, event: Event) -> None:
     with targets.open() as handler, pytest.raises(HandlerError, match="two_phase"):
-        handler(CommitPrepared(1, "g", LSN(1), LSN(2), NOON))
+        handler(event)
 
 
 def test_postgres_refuses_typed_values(target: Database) -> None:
@@ -827,6 +1208,23 @@ def test_postgres_without_a_right_or_a_server(target: Database) -> None:
             PostgresHandler(target.server.dsn(target.name, user="plain"))
         with PostgresHandler(target.server.dsn(target.name, user="plain"), triggers=True) as one:
             assert one.position() is None
+        # The table that keeps positions may be anywhere; who only uses it need not make it.
+        positions = 'Odd.schema.The "positions'
+        target.execute(
+            'CREATE SCHEMA "Odd.schema"; REVOKE ALL ON SCHEMA public FROM plain, PUBLIC;'
+            ' GRANT USAGE ON SCHEMA "Odd.schema" TO plain'
+        )
+        PostgresHandler(target.dsn, positions=positions).close()
+        target.execute('GRANT ALL ON "Odd.schema"."The ""positions" TO plain')
+        plain = target.server.dsn(target.name, user="plain")
+        with PostgresHandler(plain, triggers=True, name="other", positions=positions) as one:
+            one.advance(LSN(0x100))
+        assert target.execute(
+            'SELECT consumer, lsn::text FROM "Odd.schema"."The ""positions" ORDER BY consumer'
+        ) == [("other", "0/100"), ("pgstream", None)]
+        with PostgresHandler(target.dsn, positions="Here") as one:
+            one.advance(LSN(0x200))
+        assert target.execute('SELECT lsn::text FROM "Here"') == [("0/200",)]
     finally:
         target.execute("DROP OWNED BY plain; DROP ROLE plain")
 
@@ -892,15 +1290,6 @@ def test_postgres_no_timeout_of_the_target_ends_it(target: Database) -> None:
         time.sleep(0.8)  # idle in a transaction
         feed(handler, [*half[1200:], FLUSH])
     assert target.execute("SELECT count(*) FROM items") == [(1499,)]
-
-
-def in_transaction(target: Database) -> bool:
-    return bool(
-        target.execute(
-            "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction'"
-            " AND datname = current_database()"
-        )
-    )
 
 
 def test_postgres_what_is_dropped_counts_no_more(target: Database) -> None:

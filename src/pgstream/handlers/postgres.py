@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -75,14 +75,13 @@ _MADE_MEANWHILE: Final = (
 _COLUMNS: Final = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a',
        a.attgenerated <> '',
-       coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false), c.relkind
+       a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), c.relkind
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_attribute a
          ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
- WHERE n.nspname = $1 AND c.relname = $2
- ORDER BY a.attnum"""
+ WHERE n.nspname = $1 AND c.relname = $2"""
 
 
 @dataclass
@@ -178,7 +177,7 @@ class PostgresHandler:
         self._size = 0  # of what is open and of what is waiting
         self._stored: LSN | None = None
         self._version = ""  # of the row that holds the position: another one is another process's
-        self._whole: LSN | None = None  # the end of the last in _waiting
+        self._whole: LSN | None = None  # the end of the last that is stored or waiting
         self._skipping = False
         self._spilled = False  # the open transaction has a transaction of the target to itself
         self._copying: _Copying | None = None
@@ -206,8 +205,7 @@ class PostgresHandler:
                 # Half of one that waited is dropped for the same reason.
                 self._size -= sum(change.size for change in self._open or ())
                 self._open = []
-                last = self._whole if self._whole is not None else self._stored
-                self._skipping = last is not None and event.commit_lsn < last
+                self._skipping = self._whole is not None and event.commit_lsn < self._whole
             case Commit():
                 self._commit(event)
             case SnapshotRow():
@@ -279,6 +277,7 @@ class PostgresHandler:
             ).fetchone()
         if row is not None:
             self._stored, self._version = None if row[0] is None else LSN(row[0]), row[1]
+            self._whole = self._stored
 
     def _target(self, relation: Relation) -> _Target:
         known = self._targets.get(relation.oid)
@@ -403,7 +402,7 @@ class PostgresHandler:
 
     def _store(self) -> None:
         """Apply the changes of whole transactions, and their position, in one transaction."""
-        if self._whole is None or self._whole == self._stored:
+        if self._whole == self._stored:
             return
         if not self._spilled:
             self._begin()
@@ -414,16 +413,25 @@ class PostgresHandler:
         self._spilled = False
 
     def _begin(self) -> None:
-        with self._failures():
-            self._connection.execute("BEGIN")
+        self._execute("BEGIN")
+
+    def _execute(
+        self, statement: LiteralString | sql.Composed, values: Sequence[Text] = ()
+    ) -> psycopg.Cursor[Any]:
+        """Run a statement that is no change itself; the transaction does not outlast its error."""
+        try:
+            with self._failures():
+                return self._connection.execute(statement, values)
+        except HandlerError:
+            self._roll_back()
+            raise
 
     def _finish(self, position: LSN | None) -> None:
         """Write the position and commit."""
         self._settle(position, self._move(position))
 
     def _settle(self, position: LSN | None, version: str) -> None:
-        with self._failures():
-            self._connection.execute("COMMIT")
+        self._execute("COMMIT")
         self._stored = self._whole = position
         self._version = version
 
@@ -444,8 +452,7 @@ class PostgresHandler:
         self._only_one(statement, [self._consumer, self._version])
 
     def _only_one(self, statement: sql.Composed, values: list[Text]) -> str:
-        with self._failures():
-            row = self._connection.execute(statement, values).fetchone()
+        row = self._execute(statement, values).fetchone()
         if row is None:
             before = self._stored
             self._roll_back()
@@ -500,7 +507,7 @@ class PostgresHandler:
                     for change in changes:
                         cursor = self._connection.cursor()
                         done.append((change, cursor))
-                        cursor.execute(change.statement, change.values or None, prepare=True)
+                        cursor.execute(change.statement, change.values, prepare=True)
                 except psycopg.Error as error:
                     # It must not leave the pipeline: what is under way behind it fails as
                     # well, which psycopg would then say in its log.
@@ -544,8 +551,7 @@ class PostgresHandler:
         version = self._move(None)
         if targets:
             names = sql.SQL(", ").join(target.only + target.name for target in targets)
-            with self._failures():
-                self._connection.execute(sql.SQL("TRUNCATE {}").format(names))
+            self._execute(sql.SQL("TRUNCATE {}").format(names))
         self._settle(None, version)
         self._copying = _Copying(self._connection)
 
@@ -558,8 +564,7 @@ class PostgresHandler:
         except HandlerError:
             self._roll_back()
             raise
-        with self._failures():
-            self._connection.execute("COMMIT")
+        self._execute("COMMIT")
 
     def _end_copy(self, event: SnapshotEnd) -> None:
         copying, self._copying = self._copying, None
@@ -647,6 +652,8 @@ def _refused(
 ) -> HandlerError:
     # The primary message alone: the detail may hold values of the row.
     reason = error.diag.message_primary or type(error).__name__
+    if type(error) is psycopg.OperationalError and not error.diag.message_primary:
+        reason = str(error).partition("\n")[0]  # a connection that is lost
     where = f" {label}" if label else ""
     at = f" at {lsn}" if lsn is not None else ""
     if last not in (None, lsn):

@@ -94,7 +94,7 @@ class SQLiteHandler:
         self._json_text = json_text
         self._tables: dict[int, tuple[Relation, _Table]] = {}
         self._stored: LSN | None = None  # committed
-        self._whole: LSN | None = None  # the end of the last transaction applied
+        self._whole: LSN | None = None  # the end of the last transaction that is stored or applied
         self._changes = 0  # applied since the last commit
         self._open: list[_Change] | None = None  # of the transaction that is being received
         self._spilled = False  # that one is too large to wait: a part of it is applied
@@ -134,6 +134,8 @@ class SQLiteHandler:
             case SnapshotBegin():
                 self._begin_copy(event)
             case SnapshotEnd():
+                if not self._copying:
+                    raise HandlerError("a SnapshotEnd came without its SnapshotBegin")
                 self._copying = False
                 self._whole = event.lsn
                 self.flush()
@@ -145,7 +147,7 @@ class SQLiteHandler:
 
     def flush(self) -> None:
         """Commit all whole transactions that were received, with their position."""
-        if self._spilled or self._copying or self._whole is None or self._whole == self._stored:
+        if self._spilled or self._copying or self._whole == self._stored:
             return
         with _failures(self._path):
             self._start()
@@ -202,7 +204,7 @@ class SQLiteHandler:
             [lsn] = self._connection.execute(
                 "SELECT lsn FROM pgstream_positions WHERE consumer = ?", [self._consumer]
             ).fetchone()
-        self._stored = None if lsn is None else LSN(lsn)
+        self._stored = self._whole = None if lsn is None else LSN(lsn)
 
     def _knows(self, relation: Relation) -> bool:
         known = self._tables.get(relation.oid)
@@ -282,8 +284,7 @@ class SQLiteHandler:
         if self._spilled:
             # It was half received before a reconnection, and comes again.
             self._roll_back()
-        last = self._whole if self._whole is not None else self._stored
-        self._skipping = last is not None and event.commit_lsn < last
+        self._skipping = self._whole is not None and event.commit_lsn < self._whole
         self._open = []
 
     def _end(self, event: Commit) -> None:
