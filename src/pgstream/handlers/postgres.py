@@ -327,15 +327,12 @@ class PostgresHandler:
         if self._open is None:
             raise HandlerError(f"a change at {event.lsn} came outside a transaction")
         change = self._truncate(event) if isinstance(event, Truncate) else self._row(event)
-        if change is None:
-            return
         self._size += change.size
         self._open.append(change)
         if len(self._open) >= _ROWS or self._size >= _CHARACTERS:
             self._spill()
 
-    def _row(self, event: Insert | Update | Delete) -> _Change | None:
-        """The change of a row; ``None`` for an UPDATE of nothing that the target could hold."""
+    def _row(self, event: Insert | Update | Delete) -> _Change:
         with self._failures(event.relation, event.lsn):
             target = self._target(event.relation)
             copy = ""
@@ -349,8 +346,6 @@ class PostgresHandler:
             else:
                 kept = target.kept
                 statement, values = _update(target, _known(target, event), event.new)
-        if not statement:
-            return None
         return _Change(statement, values, target.label, event.lsn, kept=kept, copy=copy)
 
     def _truncate(self, event: Truncate) -> _Change:
@@ -522,7 +517,7 @@ class PostgresHandler:
         for change, cursor in done:
             if change.one_row and cursor.rowcount != 1:
                 self._roll_back()
-                verb = "UPDATE" if change.kept else change.statement.split(" ", 1)[0]
+                verb = change.statement.split(" ", 1)[0].replace("SELECT", "UPDATE")
                 why = "the target is not a copy of the source"
                 if change.kept:
                     why += f", or {', '.join(map(repr, change.kept))}, GENERATED ALWAYS in the"
@@ -749,12 +744,11 @@ def _update(target: _Target, known: Row, new: Row) -> tuple[str, tuple[Text, ...
                 )
         elif new[name] is not UNCHANGED:
             names.append(name)
-    if not names and not target.kept:
-        return "", ()
     changed, found_by = tuple(names), target.key or tuple(target.columns)
     statement = target.statements.get(("UPDATE", changed))
     if statement is None:
         # What cannot be set must be there already: the source may have set it to its DEFAULT.
+        # So must the row, where nothing is to be set.
         after = enumerate(target.kept, len(changed) + len(found_by) + 1)
         where = [_condition(target, len(changed) + 1), *(_is(target, n, at) for at, n in after)]
         to = sql.SQL(", ").join(_equals(name, number) for number, name in enumerate(changed, 1))
