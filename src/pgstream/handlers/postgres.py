@@ -382,7 +382,7 @@ class PostgresHandler:
             return
         self._waiting += changes
         self._whole = event.end_lsn
-        if self._spilled or len(self._waiting) >= _ROWS or self._size >= _CHARACTERS:
+        if self._spilled or len(self._waiting) >= _ROWS:  # of their size a change takes care
             self._store()
 
     def _roll_back(self) -> None:
