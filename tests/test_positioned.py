@@ -611,6 +611,21 @@ def test_the_position_is_stored_with_the_data(targets: Targets) -> None:
         assert handler.position() is None
 
 
+def test_a_key_of_two_columns(targets: Targets) -> None:
+    if targets.kind == "postgres":
+        targets.execute("CREATE TABLE pairs (id int, note text, PRIMARY KEY (id, note))")
+    both = tuple(replace(column, is_key=True) for column in ITEMS.columns)
+    pairs = replace(ITEMS, oid=2, table="pairs", columns=both)
+    rows = [{"id": "1", "note": note} for note in "abc"]
+    new = {"id": "1", "note": "z"}
+    changes = [change(Insert, 0xF8, relation=pairs, new=row) for row in rows]
+    changes.append(change(Update, 0xF8, relation=pairs, old=rows[1], new=new))
+    changes.append(change(Delete, 0xF8, relation=pairs, old=rows[2]))
+    with targets.open() as handler:
+        feed(handler, [*transaction(0x100, *changes), FLUSH])
+    assert targets.execute("SELECT note FROM pairs ORDER BY note") == [("a",), ("z",)]
+
+
 def test_what_is_stored_counts_after_a_new_start(targets: Targets) -> None:
     """Also where nothing has come, or less than a position that is known."""
     with targets.open() as handler:
@@ -974,6 +989,8 @@ def test_a_snapshot_starts_over(targets: Targets) -> None:
         feed(handler, inserted(0x90, "100"))
         handler.flush()
         feed(handler, snapshot(0x100, "1", "2")[:-1])
+        if targets.kind == "postgres":
+            assert targets.execute("SELECT lsn FROM pgstream_positions") == [(None,)]
         feed(handler, snapshot(0x200, "1", "3")[:-1])
         handler.flush()
         # SQLite keeps what it had until the copy is whole; PostgreSQL knows that it is not.
@@ -987,6 +1004,7 @@ def test_a_snapshot_starts_over(targets: Targets) -> None:
         assert handler.position() == LSN(0x300)
         feed(handler, inserted(0x2F0, "99") + inserted(0x300, "5"))
         handler.flush()
+        assert targets.ids() == [1, 4, 5]
         handler.advance(LSN(0x400))
         assert handler.position() == LSN(0x400)
         feed(handler, [*snapshot(0x500, "6"), FLUSH])  # from what has a position, too
@@ -1159,6 +1177,20 @@ def test_postgres_a_connection_that_is_lost(twice: Database, events: list[Any]) 
     assert twice.execute("SELECT * FROM items") == []
     with PostgresHandler(twice.dsn) as handler:
         assert handler.position() is None
+
+
+def test_postgres_a_copy_that_fails_half_way(twice: Database) -> None:
+    """What comes after it is not taken for the rest."""
+    twice.execute("ALTER TABLE items ADD CHECK (id > 0)")
+    events = snapshot(0x100, "-1", *map(str, range(1, 10_002)))
+    with PostgresHandler(twice.dsn) as handler:
+        with pytest.raises(HandlerError, match="check constraint"):
+            feed(handler, events)
+        for event in events[-2:]:
+            with pytest.raises(HandlerError, match="SnapshotBegin"):
+                handler(event)
+        assert handler.position() is None
+    assert twice.execute("SELECT * FROM items") == []
 
 
 @pytest.mark.parametrize(
@@ -1517,7 +1549,32 @@ def test_sqlite_what_it_promises_of_the_file(tmp_path: Path) -> None:
         feed(handler, [*inserted(0x100, 1), FLUSH])
         execute = handler._connection.execute
         assert execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-        assert execute("PRAGMA index_info('pgstream key of items')").fetchall() == [(0, 0, "id")]
+        index = "PRAGMA index_info('pgstream key of items')"
+        assert execute(index).fetchall() == [(0, 0, "id")]
+        columns = tuple(replace(one, is_key=not one.is_key) for one in ITEMS.columns)
+        row = change(
+            Insert, 0x1F8, relation=replace(ITEMS, columns=columns), new={"id": 2, "note": "y"}
+        )
+        feed(handler, [*transaction(0x200, row), FLUSH])
+        assert execute(index).fetchall() == [(0, 1, "note")]
+
+
+@pytest.mark.parametrize("names", [("rowid",), ("rowid", "_RowID_"), ("oid", "rowid", "_rowid_")])
+def test_sqlite_columns_that_are_called_as_its_own(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """By which it finds one of many rows that are the same."""
+    columns = tuple(Column(name, 25, -1, False) for name in names)
+    relation = replace(ITEMS, replica_identity="f", columns=columns)
+    row = dict.fromkeys(names, "1")
+    events = [change(Insert, 0xF8, relation=relation, new=row)] * 3
+    events.append(change(Delete, 0xF8, relation=relation, old=row))
+    with SQLiteHandler(tmp_path / "t.db") as handler:
+        if len(names) == 3:
+            with pytest.raises(HandlerError, match="all the names"):
+                feed(handler, transaction(0x100, *events))
+            return
+        feed(handler, [*transaction(0x100, *events), FLUSH])
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM items").fetchall() == [(2,)]
 
 
 def test_sqlite_tables_that_it_cannot_tell_apart(tmp_path: Path) -> None:
@@ -1670,6 +1727,27 @@ def test_the_lines_of_another_stream_are_added_whole(tmp_path: Path) -> None:
     with JSONLinesFile(path) as handler:
         feed(handler, other)
     assert path.read_text() == expected_lines(LINES) + expected_lines(other)
+
+
+def test_from_the_first_line_that_is_another_all_are_written(tmp_path: Path) -> None:
+    """Also those that the file has further on."""
+    path = tmp_path / "lines"
+    first, again = inserted(0x100, 1, 2, 3), inserted(0x100, 1, 9, 3)
+    with JSONLinesFile(path) as handler:
+        feed(handler, first)
+    with JSONLinesFile(path) as handler:
+        feed(handler, again)
+    assert path.read_text() == expected_lines(first) + expected_lines(again[2:])
+
+
+def test_a_pipe_is_not_searched(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    events = inserted(0x100, 1, 2)
+    with JSONLinesFile(path) as handler:
+        feed(handler, [*events, FLUSH, *events, FLUSH])
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
+            assert (pipe.read(1 << 16) or b"").decode() == expected_lines(events) * 2
 
 
 def test_a_last_line_that_is_not_ours_is_left(tmp_path: Path) -> None:
