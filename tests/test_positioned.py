@@ -423,6 +423,21 @@ def test_postgres_a_key_of_a_composite_type(database: Database, target: Database
     same(database, target, "public.t")
 
 
+@pytest.mark.parametrize("kind", ["varchar(3)", "char(3)", "bit(3)"])
+def test_postgres_a_key_is_not_cut_to_fit(target: Database, kind: str) -> None:
+    """A row whose key is too long for the target is not there, and another must not be found."""
+    target.execute(f"CREATE TABLE items (id {kind} PRIMARY KEY, note text)")
+    keys = ("101", "1011") if kind == "bit(3)" else ("abc", "abcdef")
+    with PostgresHandler(target.dsn) as handler:
+        feed(handler, [*inserted(0x100, keys[0]), FLUSH])
+        gone = [change(Delete, 0x1F8, old={"id": key, "note": None}) for key in keys]
+        with pytest.raises(HandlerError, match="DELETE at 0/1F8 found 0 rows"):
+            feed(handler, [*transaction(0x200, gone[1]), FLUSH])
+        assert target.execute("SELECT count(*) FROM items") == [(1,)]
+        feed(handler, [*transaction(0x200, gone[0]), FLUSH])
+    assert target.execute("SELECT count(*) FROM items") == [(0,)]
+
+
 def test_postgres_settings_of_the_target_change_no_value(
     database: Database, target: Database
 ) -> None:

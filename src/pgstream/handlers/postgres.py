@@ -74,7 +74,7 @@ _MADE_MEANWHILE: Final = (
 
 _COLUMNS: Final = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a',
-       a.attgenerated <> '',
+       a.attgenerated <> '', format_type(a.atttypid, -1),
        a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), c.relkind
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -92,6 +92,7 @@ class _Target:
     partitioned: bool
     label: str
     columns: dict[str, str]  # those that can be written: name to type
+    types: dict[str, str]  # of all of them, without length or precision
     fixed: frozenset[str]  # GENERATED ALWAYS AS IDENTITY: inserted, never updated
     key: tuple[str, ...]  # what a row is found by; empty: by all of it
     kept: tuple[str, ...]  # of the fixed, those that are no key
@@ -311,9 +312,10 @@ class PostgresHandler:
         fixed = frozenset(name for name, _, always, *_ in found if always)
         target = _Target(
             name=sql.Identifier(relation.schema, relation.table),
-            partitioned=found[0][5] == "p",
+            partitioned=found[0][-1] == "p",
             label=label,
             columns=columns,
+            types={name: kind for name, *_, kind, _, _ in found},
             fixed=fixed,
             key=key,
             kept=tuple(name for name in columns if name in fixed and name not in key),
@@ -792,9 +794,9 @@ def _equals(name: str, number: int) -> sql.Composed:
 
 
 def _is(target: _Target, name: str, number: int) -> sql.Composed:
-    # Cast, because = finds the type of a composite value no more than of any record.
-    kind = f"::{target.columns[name]}" if name in target.columns else ""
-    return sql.SQL("{} = {}").format(sql.Identifier(name), _sql(f"${number}{kind}"))
+    # Cast, because = finds the type of a composite value no more than of any record. To a type
+    # with a length a value would be cut, and be that of another row.
+    return sql.SQL("{} = {}").format(sql.Identifier(name), _sql(f"${number}::{target.types[name]}"))
 
 
 def _sql(text: str) -> sql.SQL:
