@@ -11,6 +11,7 @@ import random
 import re
 import sqlite3
 import time
+from asyncio import run
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -33,10 +34,12 @@ from pgstream import (
     Column,
     Commit,
     CommitPrepared,
+    ConfigError,
     Delete,
     Event,
     HandlerError,
     Insert,
+    JSONLines,
     LogicalMessage,
     Relation,
     RollbackPrepared,
@@ -46,6 +49,7 @@ from pgstream import (
     Truncate,
     Update,
     connect,
+    connect_async,
 )
 from pgstream.embedded import Server
 from pgstream.handlers import JSONLinesFile, JSONLinesHandler, PostgresHandler, SQLiteHandler
@@ -406,6 +410,41 @@ def test_postgres_a_key_that_is_generated(database: Database, target: Database) 
     with PostgresHandler(target.dsn) as handler:
         follow(database, handler)
     same(database, target, "public.t")
+
+
+def test_postgres_a_document_that_is_a_string(database: Database, target: Database) -> None:
+    """A typed one cannot be told from the text of another document."""
+    publish(database, "CREATE TABLE t (doc jsonb); ALTER TABLE t REPLICA IDENTITY FULL")
+    target.execute("CREATE TABLE t (doc jsonb)")
+    database.execute("""INSERT INTO t VALUES ('"123"')""")
+    with PostgresHandler(target.dsn) as handler, pytest.raises(ConfigError, match="values='text'"):
+        follow(database, handler, values="typed")
+    with PostgresHandler(target.dsn) as handler:
+        assert handler.position() is None
+        follow(database, handler)
+    same(database, target, "public.t")
+
+
+@pytest.mark.parametrize("asyncio", [False, True])
+@pytest.mark.parametrize("kind", [PostgresHandler, SQLiteHandler])
+def test_lines_of_json_cannot_be_applied(
+    database: Database, target: Database, tmp_path: Path, kind: Any, asyncio: bool
+) -> None:
+    """Nothing would come of them, and they would be acknowledged."""
+    publish(database, "CREATE TABLE t (id int PRIMARY KEY)")
+    target.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    database.execute("INSERT INTO t VALUES (1)")
+    settings: Any = {"slot": f"slot_{database.name}", "until": "now", "changes": "json"}
+    settings["values"] = "text" if kind is PostgresHandler else "typed"
+    with kind(target.dsn if kind is PostgresHandler else tmp_path / "db") as handler:
+        stream: Any = (connect_async if asyncio else connect)(database.dsn, **settings)
+        with pytest.raises(ConfigError, match="needs changes='events'"):
+            run(stream.run(handler)) if asyncio else stream.run(handler)
+        with pytest.raises(HandlerError, match="JSON"):
+            feed(handler, [Begin(1, LSN(0x100), NOON), JSONLines(b"{}\n")])
+    with connect(database.dsn, slot=settings["slot"], until="now") as again:
+        events = list(again)
+    assert [event.new for event in events if isinstance(event, Insert)] == [{"id": 1}]
 
 
 def test_postgres_a_key_of_a_composite_type(database: Database, target: Database) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Self
 
 from .collector import CollectorPause
 from .config import Changes, Config, Streaming, Values
+from .errors import ConfigError
 from .lsn import LSN
 from .messages import Event, Payload
 from .positions import NOTED, Positions, Status
@@ -384,6 +385,7 @@ class Stream(_StreamBase):
         keeps the position with its data: see :mod:`pgstream.handlers`.
 
         Raises:
+            ConfigError: if the handler needs other settings than the stream has.
             SlotMismatch: if the handler's position and the slot's do not fit together.
             TypeError: if a call of it, or of any of these methods, would run nothing: it is one
                 for asyncio, or a generator.
@@ -394,6 +396,7 @@ class Stream(_StreamBase):
         close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
+            _check_settings(handler, self.config)
             _check_calls(handler, flush, position, advance, close)
             _check_blocking(handler, flush, position, advance, close)
             if position is not None:
@@ -526,6 +529,7 @@ class AsyncStream(_StreamBase):
         close = getattr(handler, "close", None)
         outbox, session = self._outbox, self._session
         try:
+            _check_settings(handler, self.config)
             _check_calls(handler, flush, position, advance, close)
             if not self._opened:
                 await self._open()
@@ -612,6 +616,16 @@ def check_batch_size(max_events: int) -> None:
     """Refuse a batch that could hold nothing."""
     if max_events < 1:
         raise ValueError(f"max_events must be at least 1, not {max_events}")
+
+
+def _check_settings(handler: Any, config: Config) -> None:
+    """Refuse a handler that makes nothing, or the wrong thing, of what this stream gives."""
+    for name, wanted in getattr(handler, "requires", {}).items():
+        if (given := getattr(config, name)) != wanted:
+            raise ConfigError(
+                f"{type(handler).__name__} needs {name}={wanted!r}; it is {given!r}",
+                f"connect with {name}={wanted!r}",
+            )
 
 
 def _check_calls(handler: Any, *methods: Any) -> None:

@@ -22,6 +22,12 @@ methods are used where a handler has them; for asyncio each may be a coroutine:
     Without this method the slot stands still while only other tables change, and
     the server keeps its WAL.
 
+It may say what it rests on:
+
+``requires``
+    The settings that the stream must have for it, by name, such as ``{"values":
+    "text"}``. With others nothing is read.
+
 An exception from any of these stops the stream, and what was not flushed is not
 acknowledged.
 

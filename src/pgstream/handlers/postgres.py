@@ -28,6 +28,7 @@ from ..messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     Relation,
     RollbackPrepared,
     SnapshotBegin,
@@ -161,6 +162,8 @@ class PostgresHandler:
             or a row.
     """
 
+    requires: Final = {"values": "text", "changes": "events"}
+
     def __init__(
         self,
         dsn: str,
@@ -220,6 +223,11 @@ class PostgresHandler:
                 self._begin_copy(event)
             case SnapshotEnd():
                 self._end_copy(event)
+            case JSONLines():
+                raise HandlerError(
+                    "a change came as a line of JSON, which cannot be applied",
+                    "connect without changes='json'",
+                )
             case BeginPrepare() | CommitPrepared() | RollbackPrepared():
                 raise HandlerError(
                     "prepared transactions cannot be applied to the target",

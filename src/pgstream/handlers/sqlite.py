@@ -25,6 +25,7 @@ from ..messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     Relation,
     RollbackPrepared,
     SnapshotBegin,
@@ -86,6 +87,8 @@ class SQLiteHandler:
         HandlerError: if the file cannot be written, or does not hold a row that changed.
     """
 
+    requires: Final = {"changes": "events"}
+
     def __init__(
         self, path: str | PathLike[str], *, name: str = "pgstream", json_text: bool = False
     ) -> None:
@@ -139,6 +142,11 @@ class SQLiteHandler:
                 self._copying = False
                 self._whole = event.lsn
                 self.flush()
+            case JSONLines():
+                raise HandlerError(
+                    "a change came as a line of JSON, which cannot be applied",
+                    "connect without changes='json'",
+                )
             case BeginPrepare() | CommitPrepared() | RollbackPrepared():
                 raise HandlerError(
                     "prepared transactions cannot be applied",
