@@ -52,7 +52,7 @@ END LOOP; END $$
 """
 WIDE_COUNT = 100_000
 MIXED_COUNT = 20_000  # transactions, of five messages each
-PIECE = 64  # payloads that are read at once, as the connector hands them on
+PIECE = 64  # payloads that are read at once, as a stream reads them
 
 STREAMS = ("wide text", "wide binary", "mixed text", "mixed binary")
 STREAMED = "wide binary, streamed"

@@ -409,9 +409,8 @@ class Decoder:
                     oid, marker, width = _in_block(payload, HEAD - 3)
                     at += 4
                     plan = block.plans.get(oid) or self._plans[oid]
-                old: Any = None
+                old: Any = None  # what is known of the old row
                 new: Any = None
-                before: dict[str, Any] | None = None  # what is known of the old row
                 padded = payload if payload[-1] < NULL_CELL else payload + PADDING
                 while True:  # once for each tuple
                     if width != plan.width:
@@ -437,7 +436,7 @@ class Decoder:
                             at += 1
                             continue
                         elif cell == UNCHANGED_TOAST:
-                            known = None if before is None else before.get(name)
+                            known = None if old is None else old.get(name)
                             row[name] = UNCHANGED if known is None else known
                             at += 1
                             continue
@@ -454,13 +453,13 @@ class Decoder:
                     if marker == NEW and kind != DELETE:
                         new = row
                         break
-                    if before is not None or kind == INSERT:
+                    if old is not None or kind == INSERT:
                         raise Unusual
                     if marker == OLD:
-                        old = before = row
+                        old = row
                         make_old = plan.make
                     elif marker == KEY:
-                        old = before = {name: row[name] for name in plan.key_names}
+                        old = {name: row[name] for name in plan.key_names}
                         make_old = plan.make_key
                     else:
                         raise Unusual

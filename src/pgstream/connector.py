@@ -40,7 +40,6 @@ from .errors import (
 )
 from .lsn import LSN
 from .messages import Payload
-from .reading import PIECE
 from .steps import Pause, Steps
 from .types import TypeInfo
 from .types.catalog import catalog_query, parse_catalog
@@ -75,7 +74,8 @@ _POSTGRES_EPOCH: Final = 946_684_800  # 2000-01-01 in Unix seconds
 _XLOGDATA: Final = ord("w")
 _KEEPALIVE_MESSAGE: Final = ord("k")
 _CHUNK: Final = 4096  # payloads taken out of libpq at once, at most
-_BACKLOG: Final = 64  # pieces that are taken in before they are handed on, or about so many
+_PIECE: Final = 256  # payloads handed on at once, at most
+_BACKLOG: Final = 16  # pieces that are taken in before they are handed on, or about so many
 _BUFFER: Final = 2**17 - 2**10  # bytes that libpq can take from the socket at once
 _BUSY: Final = 20  # payloads in a millisecond from which on the stream is busy
 _REST_SECONDS: Final = 0.0005  # between two readings of a busy stream, at least
@@ -416,9 +416,9 @@ class Connector:
         self._hear(chunk[-1])
         start = 0
         if self._backlog:  # the last piece may have room
-            start = PIECE - len(self._backlog[-1])
+            start = _PIECE - len(self._backlog[-1])
             self._backlog[-1].extend(chunk[:start])
-        self._backlog.extend(chunk[at : at + PIECE] for at in range(start, len(chunk), PIECE))
+        self._backlog.extend(chunk[at : at + _PIECE] for at in range(start, len(chunk), _PIECE))
         return True
 
     def _hear(self, payload: Payload) -> None:

@@ -140,7 +140,8 @@ class Reading:
         if self._tap is not None:
             self._due = self._tapped(payloads)
         elif isinstance(payloads, list) and self._config.streaming == "off":
-            self._due = iter([payloads])  # no transaction comes in parts
+            # No transaction comes in parts.
+            self._due = (payloads[at : at + PIECE] for at in range(0, len(payloads), PIECE))
         else:
             self._due = _pieces(self._assembly.feed(payloads))
         return self.more()
