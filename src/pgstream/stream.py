@@ -651,6 +651,8 @@ def _blocking(result: Any) -> Any:
 
 
 async def _finished(result: Any) -> Any:
+    if result is None:  # what most handlers return, for each event
+        return None
     return await result if inspect.isawaitable(result) else _no_generator(result)
 
 

@@ -1,12 +1,17 @@
-"""The row before a change, by which a handler finds it where it keeps its copy."""
+"""What a source leaves out of a row, and a handler that keeps a copy has to know."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from ..errors import HandlerError
 from ..messages import UNCHANGED, Delete, Insert, Update
+
+_SEND_ALL: Final = (
+    "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
+    " copy the tables anew (snapshot)"
+)
 
 
 def former_values(event: Update | Delete, key: Sequence[str]) -> Mapping[str, Any]:
@@ -25,19 +30,18 @@ def not_told(event: Update | Delete, label: str, missing: str) -> HandlerError:
     return HandlerError(
         f"the change at {event.lsn} of {label} does not say of which row it is: the source has not"
         f" sent its {missing}",
-        "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
-        " copy the tables anew (snapshot)",
+        _SEND_ALL,
     )
 
 
-def not_sent(event: Insert, label: str, missing: Sequence[str]) -> HandlerError:
-    """The error to raise where a row is new here, and not all of it was sent: an UPDATE that lets
-    it pass the publication's row filter comes as an INSERT, without the large values that it left
-    alone.
+def check_sent(event: Insert, label: str, columns: Iterable[str]) -> None:
+    """Refuse a row that is new here, and of which not all was sent: an UPDATE that lets it pass the
+    publication's row filter comes as an INSERT, without the large values that it left alone.
     """
-    return HandlerError(
-        f"the INSERT at {event.lsn} of {label} lacks the value of {', '.join(map(repr, missing))}:"
-        " an UPDATE has let the row pass the row filter, and left that value alone",
-        "ALTER TABLE … REPLICA IDENTITY FULL at the source, each partition of its own; then"
-        " copy the tables anew (snapshot)",
-    )
+    if missing := [name for name in columns if event.new[name] is UNCHANGED]:
+        raise HandlerError(
+            f"the INSERT at {event.lsn} of {label} lacks the value of"
+            f" {', '.join(map(repr, missing))}: an UPDATE has let the row pass the row filter, and"
+            " left that value alone",
+            _SEND_ALL,
+        )

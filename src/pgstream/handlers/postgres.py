@@ -37,7 +37,7 @@ from ..messages import (
     Truncate,
     Update,
 )
-from .former import former_values, not_sent, not_told
+from .former import check_sent, former_values, not_told
 
 Text = str | None
 Row = Mapping[str, Any]
@@ -348,8 +348,7 @@ class PostgresHandler:
             copy = ""
             kept: tuple[str, ...] = ()
             if isinstance(event, Insert):
-                if missing := [name for name in target.columns if event.new[name] is UNCHANGED]:
-                    raise not_sent(event, target.label, missing)
+                check_sent(event, target.label, target.columns)
                 statement, copy, values = _insert(target, event.new)
             elif isinstance(event, Delete):
                 statement, values = _delete(target, _known(target, event))

@@ -35,7 +35,7 @@ from ..messages import (
     Update,
 )
 from ..types import JSONText, oids
-from .former import former_values, not_sent, not_told
+from .former import check_sent, former_values, not_told
 
 Row = Mapping[str, Any]
 _Change: TypeAlias = Insert | Update | Delete | Truncate
@@ -352,8 +352,7 @@ class SQLiteHandler:
     def _change_row(self, event: Insert | Update | Delete) -> None:
         table = self._table(event.relation)
         if isinstance(event, Insert):
-            if missing := [name for name in table.columns if event.new[name] is UNCHANGED]:
-                raise not_sent(event, table.label, missing)
+            check_sent(event, table.label, table.columns)
             self._insert(table, event.new)
             return
         condition, values = _found_by(table, event)
