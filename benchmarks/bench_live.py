@@ -3,8 +3,8 @@
 ``python benchmarks/bench_live.py`` starts a server, inserts wide rows, and has each client
 read them all, in turn, for several rounds: each from a fresh copy of one slot, in a process of
 its own. A client counts only if it got everything: the messages or lines are counted, and the
-server must know the end as acknowledged. The figures are medians, and ratios to
-``pg_recvlogical`` over the same connection with the same transfer in the same run.
+server must know the end as acknowledged. The figures are medians over the rounds; so are the
+ratios, each to ``pg_recvlogical`` over the same connection with the same transfer in that round.
 
 The server is reached over TCP, as most are, and over its Unix socket. The two are different
 tasks: a message through TCP costs the server, and a reader that takes each as it comes, about
@@ -186,18 +186,17 @@ def tables(found: list[Client], rows: int) -> list[tuple[str, str]]:
         mine = [client for client in found if (client.over, client.transfer) == (over, transfer)]
         base = next(client for client in mine if client.name == BASE)
         for client in mine:
-            if client.problem or not client.wall or not base.wall:
+            if client.problem or base.problem:
                 lines.append([client.name, *["-"] * 6])
                 continue
-            wall, cpu = statistics.median(client.wall), statistics.median(client.cpu)
-            process = statistics.median(client.process)
+            wall, cpu, process = map(statistics.median, (client.wall, client.cpu, client.process))
             lines.append(
                 [
                     client.name,
                     f"{rows / wall / 1000:.0f}",
-                    f"{wall / statistics.median(base.wall):.2f}",
+                    f"{results.median_ratio(client.wall, base.wall):.2f}",
                     f"{cpu / rows * 1e6:.2f}",
-                    f"{cpu / statistics.median(base.cpu):.2f}",
+                    f"{results.median_ratio(client.cpu, base.cpu):.2f}",
                     f"{process / rows * 1e6:.2f}",
                     f"{max(client.wall) / min(client.wall):.2f}",
                 ]

@@ -48,8 +48,8 @@ def measure(task: argparse.Namespace) -> None:
     if task.short:
         most = "not (test_json and twin)"  # which takes long and has no target
         run(*pytest, "-k", most, "benchmarks/bench_decode.py", "benchmarks/bench_json.py")
-        rows = str(task.rows or 200_000)
-        run("benchmarks/bench_live.py", "--short", "--transfer", "binary", "--rows", rows)
+        short, rows = ("--short", "--transfer", "binary"), str(task.rows or 200_000)
+        run("benchmarks/bench_live.py", *short, "--rows", rows, "--rounds", str(task.rounds))
         return
     for name in ("decode", "json", "streaming", "shape", "gc"):
         run(*pytest, f"benchmarks/bench_{name}.py")
@@ -82,8 +82,8 @@ def live(over: str, what: str, client: str) -> float | None:
     }
     base = found.get("pg_recvlogical")
     measured = found.get(next(name for name, called in OURS.items() if called == client))
-    if base and base[what] and measured and measured[what]:
-        return statistics.median(measured[what]) / statistics.median(base[what])
+    if base and measured and not base["problem"] and not measured["problem"]:
+        return results.median_ratio(measured[what], base[what])
     return None
 
 
@@ -271,7 +271,7 @@ Measured with {", ".join(f"{name} {version}" for name, version in versions.items
 
 ## Against the targets
 
-Each result is a ratio of two medians of one run, on the same machine, side by side.
+Each ratio is taken side by side: of two figures of one round, and of those the median.
 
 {target_table(all_of_them=True)}
 
@@ -311,7 +311,8 @@ a second; in brackets the multiple of the hand-written decoder with orjson.
 `python benchmarks/bench_live.py`: {rows} wide rows, {rounds} rounds, each client from a fresh
 copy of one slot, in turn; over TCP to the same machine, and over the server's Unix socket.
 Processor time is the client's, without the start of the interpreter; with it in the column after
-the ratio. Ratios are to `pg_recvlogical -f /dev/null`, which decodes nothing.{live_tables}
+the ratio. Ratios are to `pg_recvlogical -f /dev/null` in the same round, which decodes nothing; all
+figures are medians of the rounds.{live_tables}
 
 ![processor time a row, live](plots/live.svg)
 

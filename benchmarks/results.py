@@ -53,9 +53,15 @@ class Yardstick:
         seconds in each pass: the median over the passes, each against the yardstick before it.
         """
         before = self._seconds[-len(seconds) :]  # without those before warm-up passes
-        pairs = zip(before, seconds, strict=True)
-        times = statistics.median(yardstick / contender for yardstick, contender in pairs)
-        return times * messages / self._messages
+        return median_ratio(before, seconds) * messages / self._messages
+
+
+def median_ratio(figures: Sequence[float], others: Sequence[float]) -> float:
+    """The median over the rounds of a figure as a multiple of another one of the same round.
+
+    Two medians may be of different rounds, between which the machine was busy otherwise.
+    """
+    return statistics.median(one / other for one, other in zip(figures, others, strict=True))
 
 
 def folder() -> Path:
