@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count, groupby
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -20,7 +20,6 @@ from ..config import Config
 from ..errors import HandlerError, PgstreamError
 from ..lsn import LSN
 from ..messages import (
-    UNCHANGED,
     Begin,
     BeginPrepare,
     Commit,
@@ -38,9 +37,7 @@ from ..messages import (
     Update,
 )
 from .former import check_sent, former_values, not_told
-
-Text = str | None
-Row = Mapping[str, Any]
+from .target import Row, TargetTable, Text
 
 _MANY: Final = 20  # rows for one table in a row that are worth a COPY
 _ROWS: Final = 1000  # changes that are sent to the target in one transaction, about
@@ -72,43 +69,6 @@ _MADE_MEANWHILE: Final = (
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
 )
-
-_COLUMNS: Final = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a',
-       a.attgenerated <> '', format_type(a.atttypid, -1),
-       a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), c.relkind
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_catalog.pg_attribute a
-         ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-  LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
- WHERE n.nspname = $1 AND c.relname = $2"""
-
-
-@dataclass
-class _Target:
-    """A table of the target, and how the rows of a relation get there."""
-
-    name: sql.Identifier
-    partitioned: bool
-    label: str
-    columns: dict[str, str]  # those that can be written: name to type
-    types: dict[str, str]  # of all of them, without length or precision
-    fixed: frozenset[str]  # GENERATED ALWAYS AS IDENTITY: inserted, never updated
-    key: tuple[str, ...]  # what a row is found by; empty: by all of it
-    kept: tuple[str, ...]  # of the fixed, those that are no key
-    statements: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
-    number: int = field(default_factory=count().__next__)
-
-    def text(self, statement: sql.Composed) -> str:
-        # Its own alone: a prepared statement keeps the types of its parameters, and a value that
-        # went through the former type of a column could lose something there.
-        return f"{statement.as_string(None)} /* {self.number} */"
-
-    @property
-    def only(self) -> sql.SQL:
-        # Partitions belong to their table; children that inherit are sent on their own.
-        return sql.SQL("" if self.partitioned else "ONLY ")
 
 
 @dataclass(frozen=True)
@@ -175,7 +135,7 @@ class PostgresHandler:
         self._consumer = name
         schema, _, table = positions.rpartition(".")
         self._positions = sql.Identifier(*([schema, table] if schema else [table]))
-        self._targets: dict[int, tuple[Relation, _Target]] = {}
+        self._targets: dict[int, tuple[Relation, TargetTable]] = {}
         self._open: list[_Change] | None = None  # of the transaction that is being received
         self._waiting: list[_Change] = []  # of whole transactions that are not stored yet
         self._size = 0  # of what is open and of what is waiting
@@ -288,7 +248,7 @@ class PostgresHandler:
             self._stored, self._version = None if row[0] is None else LSN(row[0]), row[1]
             self._whole = self._stored
 
-    def _target(self, relation: Relation) -> _Target:
+    def _target(self, relation: Relation) -> TargetTable:
         known = self._targets.get(relation.oid)
         if known is not None and known[0] is relation:
             return known[1]
@@ -296,38 +256,8 @@ class PostgresHandler:
             # The table may have changed: where the target has to follow, it cannot take both
             # what comes now and what came before.
             self._store()
-        label = f"{relation.schema}.{relation.table}"
         # Answered outside the pipeline of changes: this is asked before they are sent.
-        found = self._connection.execute(_COLUMNS, [relation.schema, relation.table]).fetchall()
-        if not found:
-            raise HandlerError(
-                f"table {label} is not in the target database", "create it there, as at the source"
-            )
-        there = {row[0] for row in found}
-        missing = [column.name for column in relation.columns if column.name not in there]
-        if missing:
-            raise HandlerError(
-                f"table {label} of the target has no column {', '.join(map(repr, missing))}",
-                f"ALTER TABLE {label} ADD COLUMN … on the target, then start again",
-            )
-        sent = {column.name for column in relation.columns}
-        primary = tuple(name for name, *_, is_key, _ in found if is_key)
-        if relation.replica_identity == "f":
-            key = primary if sent.issuperset(primary) else ()
-        else:
-            key = tuple(column.name for column in relation.columns if column.is_key)
-        columns = {name: kind for name, kind, _, made, *_ in found if name in sent and not made}
-        fixed = frozenset(name for name, _, always, *_ in found if always)
-        target = _Target(
-            name=sql.Identifier(relation.schema, relation.table),
-            partitioned=found[0][-1] == "p",
-            label=label,
-            columns=columns,
-            types={name: kind for name, *_, kind, _, _ in found},
-            fixed=fixed,
-            key=key,
-            kept=tuple(name for name in columns if name in fixed and name not in key),
-        )
+        target = TargetTable.find(self._connection, relation)
         self._targets[relation.oid] = relation, target
         return target
 
@@ -349,12 +279,12 @@ class PostgresHandler:
             kept: tuple[str, ...] = ()
             if isinstance(event, Insert):
                 check_sent(event, target.label, target.columns)
-                statement, copy, values = _insert(target, event.new)
+                statement, copy, values = target.insert(event.new)
             elif isinstance(event, Delete):
-                statement, values = _delete(target, _known(target, event))
+                statement, values = target.delete(_known(target, event))
             else:
                 kept = target.kept
-                statement, values = _update(target, _known(target, event), event.new)
+                statement, values = target.update(_known(target, event), event.new)
         return _Change(statement, values, target.label, event.lsn, kept=kept, copy=copy)
 
     def _truncate(self, event: Truncate) -> _Change:
@@ -587,12 +517,12 @@ class _Copying:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
-        self._rows: dict[str, tuple[_Target, list[tuple[Text, ...]]]] = {}
+        self._rows: dict[str, tuple[TargetTable, list[tuple[Text, ...]]]] = {}
         self._size = 0
 
-    def add(self, target: _Target, row: Row) -> bool:
+    def add(self, target: TargetTable, row: Row) -> bool:
         """Take a row; say whether it is time to send what has come."""
-        values = _texts(target, row, target.columns)
+        values = target.texts(row, target.columns)
         rows = self._rows.setdefault(target.label, (target, []))[1]
         rows.append(values)
         self._size += sum([len(value) for value in values if value is not None]) + 16
@@ -605,12 +535,12 @@ class _Copying:
         self._rows.clear()
         self._size = 0
 
-    def _send(self, target: _Target, rows: list[tuple[Text, ...]]) -> None:
+    def _send(self, target: TargetTable, rows: list[tuple[Text, ...]]) -> None:
         if not target.columns:
             for _ in rows:
-                self._connection.execute(_default_row(target))
+                self._connection.execute(target.default_row())
             return
-        statement = _copy(target, target.columns)
+        statement = target.copy()
         with self._connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
                 for row in rows:
@@ -683,129 +613,9 @@ def _left_out(label: str, sent: int, stored: int) -> HandlerError:
     )
 
 
-def _texts(target: _Target, row: Row, names: Iterable[str]) -> tuple[Text, ...]:
-    values = []
-    for name in names:
-        value = row[name]
-        if value is not None and type(value) is not str:
-            raise HandlerError(
-                f"column {name!r} of {target.label} came as {type(value).__name__}, not as text",
-                "connect with values='text': PostgreSQL's own text is exact for every type",
-            )
-        values.append(value)
-    return tuple(values)
-
-
-def _insert(target: _Target, new: Row) -> tuple[str, str, tuple[Text, ...]]:
-    """The INSERT, the COPY that does the same, and the values."""
-    names = tuple(target.columns)
-    if not names:
-        return _default_row(target).as_string(None), "", ()
-    statement = target.statements.get(("INSERT", names))
-    copy = target.statements.get(("COPY", names), "")
-    if statement is None:
-        listed = sql.SQL(", ").join(map(sql.Identifier, names))
-        values = _sql(", ".join(f"${number}" for number in range(1, len(names) + 1)))
-        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
-        statement = target.text(insert.format(target.name, listed, values))
-        copy = _copy(target, names).as_string(None)
-        target.statements["INSERT", names] = statement
-        target.statements["COPY", names] = copy
-    return statement, copy, _texts(target, new, names)
-
-
-def _copy(target: _Target, names: Iterable[str]) -> sql.Composed:
-    listed = sql.SQL(", ").join(map(sql.Identifier, names))
-    return sql.SQL("COPY {} ({}) FROM STDIN").format(target.name, listed)
-
-
-def _default_row(target: _Target) -> sql.Composed:
-    return sql.SQL("INSERT INTO {} DEFAULT VALUES").format(target.name)
-
-
-def _delete(target: _Target, old: Row) -> tuple[str, tuple[Text, ...]]:
-    statement = target.statements.get(("DELETE", ()))
-    if statement is None:
-        made = sql.SQL("DELETE FROM {}{} WHERE {}").format(
-            target.only, target.name, _condition(target, 1)
-        )
-        statement = target.statements["DELETE", ()] = target.text(made)
-    return statement, _texts(target, old, target.key or target.columns)
-
-
-def _known(target: _Target, event: Update | Delete) -> Row:
+def _known(target: TargetTable, event: Update | Delete) -> Row:
     """What is known of a row before its change: at least what it is found by."""
     known = former_values(event, target.key)
-    if missing := [name for name in target.key or target.columns if name not in known]:
+    if missing := [name for name in target.found_by if name not in known]:
         raise not_told(event, target.label, f"former {', '.join(map(repr, missing))}")
     return known
-
-
-def _update(target: _Target, known: Row, new: Row) -> tuple[str, tuple[Text, ...]]:
-    names = []
-    for name in target.columns:
-        if name in target.fixed:
-            if name in target.key and known[name] != new[name]:
-                raise HandlerError(
-                    f"column {name!r} of {target.label} is GENERATED ALWAYS in the target, and"
-                    " the source has given it a new value",
-                    f"ALTER TABLE {target.label} ALTER COLUMN … SET GENERATED BY DEFAULT",
-                )
-        elif new[name] is not UNCHANGED:
-            names.append(name)
-    changed, found_by = tuple(names), target.key or tuple(target.columns)
-    statement = target.statements.get(("UPDATE", changed))
-    if statement is None:
-        # What cannot be set must be there already: the source may have set it to its DEFAULT.
-        # So must the row, where nothing is to be set.
-        after = enumerate(target.kept, len(changed) + len(found_by) + 1)
-        where = [_condition(target, len(changed) + 1), *(_is(target, n, at) for at, n in after)]
-        to = sql.SQL(", ").join(_equals(name, number) for number, name in enumerate(changed, 1))
-        made = sql.SQL("UPDATE {}{} SET {} WHERE {}" if changed else "SELECT FROM {}{}{} WHERE {}")
-        statement = target.statements["UPDATE", changed] = target.text(
-            made.format(target.only, target.name, to, sql.SQL(" AND ").join(where))
-        )
-    values = _texts(target, known, found_by) + _texts(target, new, target.kept)
-    return statement, _texts(target, new, changed) + values
-
-
-def _condition(target: _Target, first: int) -> sql.Composable:
-    """What finds the row: its key, or one of those whose columns all have the same text.
-
-    Args:
-        target: The table.
-        first: The number of the first parameter.
-    """
-    if target.key:
-        return sql.SQL(" AND ").join(
-            _is(target, name, number) for number, name in enumerate(target.key, first)
-        )
-    # As one row's text: types such as json and point have no equality that could be used,
-    # and that of others (numeric 1.0 and 1.00) calls different values equal.
-    values = ", ".join(
-        f"${number}::{kind}" for number, kind in enumerate(target.columns.values(), first)
-    )
-    # Rows of different partitions may stand at the same ctid.
-    place = "tableoid, ctid" if target.partitioned else "ctid"
-    return _sql(
-        f"({place}) = (SELECT {place} FROM {{}} WHERE ROW({{}})::text = ROW({{}})::text LIMIT 1)"
-    ).format(
-        target.only + target.name,
-        sql.SQL(", ").join(map(sql.Identifier, target.columns)),
-        _sql(values),
-    )
-
-
-def _equals(name: str, number: int) -> sql.Composed:
-    return _sql(f"{{}} = ${number}").format(sql.Identifier(name))
-
-
-def _is(target: _Target, name: str, number: int) -> sql.Composed:
-    # Cast, because = finds the type of a composite value no more than of any record. To a type
-    # with a length a value would be cut, and be that of another row.
-    return sql.SQL("{} = {}").format(sql.Identifier(name), _sql(f"${number}::{target.types[name]}"))
-
-
-def _sql(text: str) -> sql.SQL:
-    """SQL that was put together here, of numbers and of the catalog's names of types."""
-    return sql.SQL(text)
