@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -178,6 +178,47 @@ def test_the_monitor(source: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call in text
     text = text.replace(call, f'{call}, until="now", slot="slot_{source.name}"')
     exec(compile(text.replace("wait(10)", "wait(0.001)"), str(PAGE), "exec"), {})
+
+
+def test_both_ways(database: Database) -> None:
+    """Two databases that follow each other; what was applied does not come back."""
+    with fresh_database(database.server) as other:
+        sides = {"here": database, "there": other}
+        for side in sides.values():
+            side.execute(f"{USERS}; CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
+            pgstream.connect(side.dsn, slot=f"slot_{side.name}").close()
+
+        def follow(name: str) -> list[bytes]:
+            seen: list[bytes] = []
+
+            def connect(dsn: str, **settings: Any) -> pgstream.Stream:
+                slot = f"slot_{sides[name].name}"
+                return pgstream.connect(
+                    dsn, until="now", slot=slot, tap=lambda p: seen.append(p[25:26]), **settings
+                )
+
+            code = compile(block("python", f"connect({name},"), str(PAGE), "exec")
+            dsns = {known: side.dsn for known, side in sides.items()}
+            exec(code, {"connect": connect, "PostgresHandler": PostgresHandler, **dsns})
+            return seen
+
+        try:
+            for round_ in range(3):
+                database.execute(f"INSERT INTO users VALUES ({round_}, 'here')")
+                other.execute(f"INSERT INTO users VALUES ({round_ + 10}, 'there')")
+                database.execute("UPDATE users SET name = name || '+' WHERE name LIKE 'here%'")
+                other.execute("UPDATE users SET name = name || '-' WHERE name LIKE 'there%'")
+                for name in sides:
+                    follow(name)
+            rows = "SELECT * FROM users ORDER BY id"
+            expected = [(0, "here+++"), (1, "here++"), (2, "here+")]
+            expected += [(10, "there---"), (11, "there--"), (12, "there-")]
+            assert database.execute(rows) == other.execute(rows) == expected
+            # Nothing is left that would go around: not even the rows that keep the positions.
+            assert not {b"I", b"U", b"D"}.intersection(follow("here") + follow("there"))
+        finally:
+            for name in sides:
+                database.execute("SELECT pg_replication_origin_drop(%s)", [name])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

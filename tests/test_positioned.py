@@ -41,6 +41,7 @@ from pgstream import (
     Insert,
     JSONLines,
     LogicalMessage,
+    Origin,
     Relation,
     RollbackPrepared,
     SnapshotBegin,
@@ -1435,6 +1436,63 @@ def test_postgres_without_a_right_or_a_server(target: Database) -> None:
         assert target.execute('SELECT lsn::text FROM "Here"') == [("0/200",)]
     finally:
         target.execute("DROP OWNED BY plain; DROP ROLE plain")
+
+
+def test_postgres_what_it_applies_bears_its_origin(any_database: Database) -> None:
+    origin = f"from {any_database.name}"
+    any_database.execute("CREATE TABLE items (id int PRIMARY KEY, note text)")
+    any_database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE items")
+    options: Any = {"slot": f"slot_{any_database.name}", "until": "now"}
+    connect(any_database.dsn, **options).close()
+
+    def origins() -> list[str | None]:
+        """Those of the rows that have come to the target."""
+        found, name = [], None
+        with connect(any_database.dsn, **options) as stream:
+            for event in stream:
+                if isinstance(event, Begin):
+                    name = None
+                elif isinstance(event, Origin):
+                    name = event.name
+                elif isinstance(event, Insert):
+                    found.append(name)
+            stream.ack()
+        return found
+
+    try:
+        with PostgresHandler(any_database.dsn, origin=origin) as handler:
+            feed(handler, snapshot(0x100, "1", "2"))
+            assert origins() == [origin] * 2
+            feed(handler, [*inserted(0x200, "3"), FLUSH, *inserted(0x300, "4"), FLUSH])
+            assert origins() == [origin] * 2
+            # It is one session's at a time, which may write under any name of a consumer.
+            with pytest.raises(HandlerError, match=f"another session .* '{origin}'") as info:
+                PostgresHandler(any_database.dsn, name="other", origin=origin)
+            assert "an origin of its own" in info.value.hint
+        with PostgresHandler(any_database.dsn, name="other", origin=origin) as handler:
+            feed(handler, [*inserted(0x400, "5"), FLUSH])
+            assert origins() == [origin]
+        with PostgresHandler(any_database.dsn) as handler:
+            feed(handler, [*inserted(0x500, "6"), FLUSH])
+            assert origins() == [None]
+    finally:
+        any_database.execute("SELECT pg_replication_origin_drop(%s)", [origin])
+
+
+def test_postgres_an_origin_takes_a_right(target: Database) -> None:
+    origin = f"from {target.name}"
+    plain = f"plain_{target.name}"
+    target.execute(f"CREATE ROLE {plain} LOGIN; GRANT ALL ON SCHEMA public TO {plain}")
+    dsn = target.server.dsn(target.name, user=plain)
+    try:
+        with pytest.raises(HandlerError, match=f"replication origin '{origin}'") as info:
+            PostgresHandler(dsn, triggers=True, origin=origin)
+        assert not target.execute("SELECT to_regclass('pgstream_positions')")[0][0]
+        target.execute(info.value.hint.replace("the_role", plain))
+        PostgresHandler(dsn, triggers=True, origin=origin).close()
+    finally:
+        target.execute("SELECT pg_replication_origin_drop(%s)", [origin])
+        target.execute(f"DROP OWNED BY {plain}; DROP ROLE {plain}")
 
 
 @pytest.mark.parametrize(

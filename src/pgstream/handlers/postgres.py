@@ -116,6 +116,10 @@ class PostgresHandler:
             session. By default they are left out, as PostgreSQL's own subscriptions do:
             their effects at the source arrive as changes of their own. That needs the
             right to set ``session_replication_role``.
+        origin: The replication origin that everything it writes bears, so that who reads
+            the target can tell it apart and leave it out: a stream with ``origin="none"``,
+            a subscription. It is made if it is not there, and belongs to one session at a
+            time. Without it, what comes here looks like the target's own.
 
     Raises:
         HandlerError: if the target cannot be reached or lacks a right, a table, a column
@@ -131,6 +135,7 @@ class PostgresHandler:
         name: str = "pgstream",
         positions: str = "public.pgstream_positions",
         triggers: bool = False,
+        origin: str | None = None,
     ) -> None:
         self._consumer = name
         schema, _, table = positions.rpartition(".")
@@ -147,7 +152,7 @@ class PostgresHandler:
         self._copying: _Copying | None = None
         self._connection = _connect(dsn)
         try:
-            self._prepare(triggers)
+            self._prepare(triggers, origin)
         except BaseException:
             self._connection.close()
             raise
@@ -217,7 +222,7 @@ class PostgresHandler:
 
     # The target
 
-    def _prepare(self, triggers: bool) -> None:
+    def _prepare(self, triggers: bool, origin: str | None) -> None:
         table = sql.SQL(_POSITIONS).format(table=self._positions)
         with self._failures():
             self._connection.execute(_SESSION)
@@ -232,6 +237,8 @@ class PostgresHandler:
                         "GRANT SET ON PARAMETER session_replication_role TO the_role;"
                         "  -- PostgreSQL 15; or pass triggers=True",
                     ) from None
+            if origin is not None:  # before anything is written
+                self._bear(origin)
             known = self._connection.execute(
                 "SELECT to_regclass($1) IS NOT NULL", [self._positions.as_string(None)]
             ).fetchone()
@@ -247,6 +254,26 @@ class PostgresHandler:
         if row is not None:
             self._stored, self._version = None if row[0] is None else LSN(row[0]), row[1]
             self._whole = self._stored
+
+    def _bear(self, origin: str) -> None:
+        """Let what this session writes bear a replication origin."""
+        query = "SELECT FROM pg_catalog.pg_replication_origin WHERE roname = $1"
+        try:
+            if self._connection.execute(query, [origin]).fetchone() is None:
+                with contextlib.suppress(*_MADE_MEANWHILE):
+                    self._connection.execute("SELECT pg_replication_origin_create($1)", [origin])
+            self._connection.execute("SELECT pg_replication_origin_session_setup($1)", [origin])
+        except psycopg.errors.InsufficientPrivilege:
+            raise HandlerError(
+                f"the role may not use the replication origin {origin!r} on the target",
+                "GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text),"
+                " pg_replication_origin_session_setup(text) TO the_role;",
+            ) from None
+        except psycopg.errors.ObjectInUse:
+            raise HandlerError(
+                f"another session writes to the target with the replication origin {origin!r}",
+                "stop it, or give each handler an origin of its own",
+            ) from None
 
     def _target(self, relation: Relation) -> TargetTable:
         known = self._targets.get(relation.oid)
