@@ -225,13 +225,16 @@ def adapt_psycopg(connection: psycopg.Connection[Any]) -> None:
             adapters.register_loader(info.oid, adapters.get_loader(1009, psycopg.pq.Format.TEXT))
     info = TypeInfo.fetch(connection, "hstore")
     register_hstore(info, connection)
-    for name in ("pair", sql.Identifier("odd Type"), "lonely", "nothing", "deep", "other.pair"):
+    plain = ("pair", "lonely", "nothing", "deep", "other.pair", '"class"')
+    for name in (*plain, sql.Identifier("odd Type")):
         info = CompositeInfo.fetch(connection, name)
-        if name not in ("lonely", "nothing", "pair", "deep", "other.pair"):
+        if name not in plain:
             info.field_names = ("f1st", "größe", "klass", "a_b", "a_b2")
         factory = None
         if name == "lonely":  # psycopg reads "()" as no field; it is one that is NULL
             factory = namedtuple("lonely", ["one"], defaults=[None])
+        if name == '"class"':  # which it refuses, as a name and for its two fields
+            factory = namedtuple("klass", ["fi", "fi2"])
         register_composite(info, connection, factory)
     for name in ("floats", "texts", "pairs"):
         info = RangeInfo.fetch(connection, name)

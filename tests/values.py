@@ -28,6 +28,7 @@ CREATE TYPE "odd Type" AS ("1st" numeric, "größe" float8, "class" mood, "a b" 
 CREATE TYPE deep AS (id bigint, pairs pair[], at tstzrange, "inner" "odd Type", tags hstore);
 CREATE TYPE lonely AS (one text);
 CREATE TYPE nothing AS ();
+CREATE TYPE "class" AS ("ﬁ" int, fi text);
 CREATE TYPE other.pair AS (x inet, y interval);
 CREATE TYPE floats AS RANGE (subtype = float8);
 CREATE TYPE texts AS RANGE (subtype = text, collation = "C");
@@ -411,6 +412,7 @@ COLUMNS = [
     ),
     column("lonely", "()", '("")', "(a)"),
     column("nothing", "()"),
+    column('"class"', "(1,a)"),
     column("other.pair", '(10.0.0.1/8,"1 mon -1 days")'),
     column(
         "hstore",

@@ -8,6 +8,7 @@ from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final
+from unicodedata import normalize
 
 from .failures import LOAD_ERRORS
 from .quoting import QUOTED, unquoted
@@ -38,9 +39,10 @@ class Composite(tuple[Any, ...]):
 @lru_cache(maxsize=1024)
 def composite_class(name: str, fields: tuple[str, ...]) -> type[Composite]:
     """The class of a composite type's values; the same one for both decoders."""
-    base = namedtuple(identifier(name), map(identifier, fields), rename=True)  # type: ignore[misc]
+    # namedtuple() would refuse a type that is called as a keyword of Python is; type() does not.
+    base = namedtuple("Composite", map(identifier, fields), rename=True)  # type: ignore[misc]
     made: Any = type(
-        base.__name__,
+        identifier(name),
         (base, Composite),
         {"__slots__": (), "__module__": __name__, "pg_type": name, "pg_names": fields},
     )
@@ -53,7 +55,11 @@ def make_composite(name: str, fields: tuple[str, ...], values: Sequence[Any]) ->
 
 
 def identifier(name: str) -> str:
-    """The name as psycopg writes it where Python wants an identifier."""
+    """The name as psycopg writes it where Python wants an identifier.
+
+    Python reads identifiers in the form NFKC: two names may be the same one to it.
+    """
+    name = normalize("NFKC", name)
     if not name.isidentifier():
         if name[:1].isdigit():
             name = "f" + name
