@@ -159,7 +159,12 @@ def test_a_subclass_is_encoded_as_its_base() -> None:
     class Name(str):
         pass
 
+    class Half(float):
+        def __repr__(self) -> str:
+            return f"Half({float(self)})"
+
     assert encode_value(Name("x")) == '"x"'
+    assert encode_value([Half(1.5), Half("nan")]) == '[1.5,"NaN"]'
 
 
 def test_documents_nest_deeper_than_python_recurses() -> None:

@@ -236,7 +236,7 @@ def adapt_psycopg(connection: psycopg.Connection[Any]) -> None:
         if name == '"class"':  # which it refuses, as a name and for its two fields
             factory = namedtuple("klass", ["fi", "fi2"])
         register_composite(info, connection, factory)
-    for name in ("floats", "texts", "pairs"):
+    for name in ("floats", "texts", "pairs", "spans"):
         info = RangeInfo.fetch(connection, name)
         register_range(info, connection)
 

@@ -33,6 +33,7 @@ CREATE TYPE other.pair AS (x inet, y interval);
 CREATE TYPE floats AS RANGE (subtype = float8);
 CREATE TYPE texts AS RANGE (subtype = text, collation = "C");
 CREATE TYPE pairs AS RANGE (subtype = pair);
+CREATE TYPE spans AS RANGE (subtype = int4multirange);
 CREATE DOMAIN span AS int4range;
 """
 
@@ -338,6 +339,7 @@ COLUMNS = [
         "[NULL,null]",
     ),
     column("pairs", '["(1,\\"a b\\")","(2,)")', "(,)"),
+    column("spans", '["{[1,3),[5,9)}",)', "({},)", "(,)"),
     column("int4multirange", "{}", "{[1,3),[5,9)}", "{(,)}"),
     column("nummultirange", "{[1.5,2.50],(3,)}"),
     column("tsmultirange", "{[2026-01-01,2026-01-02)}"),

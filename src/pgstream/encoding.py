@@ -30,7 +30,7 @@ from psycopg.types.range import Range
 from .lsn import LSN
 from .messages import UNCHANGED, LogicalMessage
 from .types import Composite, Interval, JSONText
-from .types.rendering import text_of_range
+from .types.rendering import text_of_multirange, text_of_range
 
 _quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -132,7 +132,7 @@ def _none(value: None) -> str:
 
 def _float(value: float) -> str:
     if value - value == 0:  # finite
-        return repr(value)
+        return float.__repr__(value)  # what a subclass shows may be no number
     return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
 
 
@@ -165,7 +165,7 @@ def _range(value: Range[Any]) -> str:
 
 
 def _multirange(value: Multirange[Any]) -> str:
-    return encode_str("{" + ",".join(map(text_of_range, value)) + "}")
+    return encode_str(text_of_multirange(value))
 
 
 def _list(values: list[Any] | tuple[Any, ...]) -> str:

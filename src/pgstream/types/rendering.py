@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
 
+from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
 from .composites import Composite
@@ -27,6 +28,11 @@ def text_of_range(value: Range[Any]) -> str:
     upper = "" if value.upper is None else _doubled(text_of(value.upper), _RANGE_MEANING)
     opening = "[" if value.lower_inc else "("
     return f"{opening}{lower},{upper}{']' if value.upper_inc else ')'}"
+
+
+def text_of_multirange(value: Multirange[Any]) -> str:
+    """``{[1,3),[5,9)}``."""
+    return "{" + ",".join(map(text_of_range, value)) + "}"
 
 
 def text_of(value: Any) -> str:
@@ -106,5 +112,6 @@ _RENDERERS: Final[dict[type, Callable[[Any], str]]] = {
     time: _time,
     list: _array,
     Range: text_of_range,
+    Multirange: text_of_multirange,
     Composite: _record,
 }
