@@ -225,7 +225,7 @@ def adapt_psycopg(connection: psycopg.Connection[Any]) -> None:
             adapters.register_loader(info.oid, adapters.get_loader(1009, psycopg.pq.Format.TEXT))
     info = TypeInfo.fetch(connection, "hstore")
     register_hstore(info, connection)
-    plain = ("pair", "lonely", "nothing", "deep", "other.pair", '"class"')
+    plain = ("pair", "lonely", "nothing", "deep", "other.pair", '"class"', "mixed")
     for name in (*plain, sql.Identifier("odd Type")):
         info = CompositeInfo.fetch(connection, name)
         if name not in plain:
@@ -236,7 +236,7 @@ def adapt_psycopg(connection: psycopg.Connection[Any]) -> None:
         if name == '"class"':  # which it refuses, as a name and for its two fields
             factory = namedtuple("klass", ["fi", "fi2"])
         register_composite(info, connection, factory)
-    for name in ("floats", "texts", "pairs", "spans"):
+    for name in ("floats", "texts", "pairs", "spans", "mixtures"):
         info = RangeInfo.fetch(connection, name)
         register_range(info, connection)
 

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from psycopg.types.range import Range
 
+import encoder
 import pgstream
 import sessions
 import values
+from encoder import xlogdata
 from pgstream import Insert, Interval
 from pgstream.encoding import encode_value
 from pgstream.types import Catalog
@@ -306,3 +308,31 @@ def test_what_is_written_is_read(typed_database: Database, family: str) -> None:
             assert math.isnan(text)
         else:
             assert text == wanted, literal
+
+
+ENDS_OF_MONTHS = """
+COPY (
+    SELECT day, day::text, stamp, stamp::text
+    FROM generate_series(0, 146096) AS days
+    CROSS JOIN LATERAL (SELECT {first}::date + days AS day) AS a
+    CROSS JOIN LATERAL (SELECT day + time '23:59:59.5' AS stamp) AS b
+    WHERE extract(day FROM day) = 1 OR extract(day FROM day + 1) = 1
+) TO STDOUT (FORMAT binary)
+"""
+
+
+@pytest.mark.parametrize("first", ["'0401-01-01 BC'", "'10000-01-01'"])
+def test_months_that_python_does_not_have(
+    typed_database: Database, decoder_impl: Any, first: str
+) -> None:
+    """The first and the last day of each, over 400 years: then the leap years come again."""
+    decoder = decoder_impl()
+    types = [1082, 25, 1114, 25]
+    columns = [encoder.column(f"c{at}", oid) for at, oid in enumerate(types)]
+    relation = decoder.decode(xlogdata(encoder.relation(1, "s", "t", "d", columns)))
+    pieces = values.copied(typed_database, ENDS_OF_MONTHS.format(first=first))
+    rows = decoder.copy_rows(relation, b"".join(pieces))
+    assert len(rows) == 2 * 12 * 400
+    for row in rows:
+        day, day_text, stamp, stamp_text = row.values()
+        assert (day, stamp) == (day_text, stamp_text)

@@ -34,6 +34,11 @@ CREATE TYPE floats AS RANGE (subtype = float8);
 CREATE TYPE texts AS RANGE (subtype = text, collation = "C");
 CREATE TYPE pairs AS RANGE (subtype = pair);
 CREATE TYPE spans AS RANGE (subtype = int4multirange);
+CREATE TYPE mixed AS (
+    words text[], flags bool[], raw bytea, at time, zoned timetz, day date, stamp timestamp,
+    key uuid, host inet, number float8, exact numeric, letters texts, word text
+);
+CREATE TYPE mixtures AS RANGE (subtype = mixed);
 CREATE DOMAIN span AS int4range;
 """
 
@@ -215,6 +220,7 @@ COLUMNS = [
         "08:00-07:52:58",
         "24:00:00+15:59:59",
         "24:00:00+00",
+        "24:00:00-00:00:01",
     ),
     column(
         "timestamp",
@@ -337,8 +343,22 @@ COLUMNS = [
         '["(",")"]',
         '[a\\,b,"c,d"]',
         "[NULL,null]",
+        '["",""]',
+        '["\\\\",)',
     ),
     column("pairs", '["(1,\\"a b\\")","(2,)")', "(,)"),
+    column(
+        "mixtures",
+        "sql:mixtures(ROW(ARRAY['', 'NULL', 'Null', NULL, 'a b', 'q\"', 'b\\', ',', '{', '}', 'x'],"
+        " '{t,f}', '\\x00ff', '08:12:00.5', '08:12:00.25+00', '2026-11-22', '2026-11-22 08:12',"
+        " 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '10.0.0.1/8', '-0', 1e-20,"
+        " '[\"a b\",)', '')::mixed, NULL)",
+        "sql:mixtures(NULL, ROW('{{a,b},{c,\"d e\"}}', '{}', '', '24:00', '12:00:00-07:52:58',"
+        " 'infinity', '0044-03-15 BC', NULL, '::1', 'NaN', 'NaN', 'empty',"
+        " NULL)::mixed)",
+        "sql:mixtures(NULL, ROW('{}', '{}', NULL, '08:00', '08:00:00+05:30', '0001-01-01',"
+        " '9999-12-31 23:59:59.999999', NULL, '10.0.0.0/8', 1e22, '0.00', '(,)', '()')::mixed)",
+    ),
     column("spans", '["{[1,3),[5,9)}",)', "({},)", "(,)"),
     column("int4multirange", "{}", "{[1,3),[5,9)}", "{(,)}"),
     column("nummultirange", "{[1.5,2.50],(3,)}"),
@@ -403,7 +423,7 @@ COLUMNS = [
     column("words", '{a,"b c"}'),
     column("words[]", '{"{a,\\"b c\\"}"}'),
     column("span", "[1,3)"),
-    column("pair", "(1,a)", "(,)", '(1,"")', '(-5,"q "" \\\\ , ( )")', "(2,größe)"),
+    column("pair", "(1,a)", "(,)", '(1,"")', '(-5,"q "" \\\\ , ( )")', "(2,größe)", '(3,"\\\\")'),
     column("pair[]", '{"(1,a)","(,\\"b c\\")",NULL}', "{}"),
     column('"odd Type"', '(1.50,1e22,"very ""happy"", really",sad,2026)', "(,,,,)"),
     column(
