@@ -257,7 +257,7 @@ def _shortest(value: float) -> str:
         return text
     exact, shown = int(value), int(Decimal(text))
     neighbour = nextafter(value, inf if shown > exact else -inf)
-    if shown == exact or isinf(neighbour) or 2 * shown != exact + int(neighbour):
+    if shown == exact or 2 * shown != exact + int(neighbour):
         return text
     return next(
         text
