@@ -23,13 +23,14 @@ from psycopg.types.hstore import register_hstore
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range, RangeInfo, register_range
 
+import encoder
 import pgstream
 import values
 from pgstream import Insert
 from pgstream.embedded import Server
 from pgstream.encoding import encode_value
 from pgstream.messages import Relation
-from pgstream.types import Catalog, Interval, JSONText
+from pgstream.types import Catalog, Interval, JSONText, oids
 from servers import Database, fresh_database
 from test_parity import canonical
 
@@ -301,6 +302,26 @@ def test_odd_settings_of_the_database_change_nothing(
         for at, (text, binary) in enumerate(here.rows(decoder_impl)):
             assert differences(here.columns, text, binary) == []
             assert differences(here.columns, recorded.rows(decoder_impl)[at][0], text) == []
+
+
+# Objects by their names.
+
+
+def test_objects_that_are_not_there(server: Server, decoder_impl: Any) -> None:
+    """Of those that are there the binary form has no name; here both have the same."""
+    named = sorted(oids.NAMED_OBJECTS)
+    shown = [f"{number}::oid::{oids.name_of(oid)}" for oid in named for number in (0, 4294967295)]
+    columns = [column for oid in named for column in 2 * (oid, oids.TEXT)]
+    decoder = decoder_impl()
+    described = [encoder.column(f"c{at}", oid) for at, oid in enumerate(columns)]
+    relation = decoder.decode(encoder.xlogdata(encoder.relation(1, "s", "t", "d", described)))
+    selected = ", ".join(f"{one}, ({one})::text" for one in shown)
+    pieces = values.copied(
+        Database(server, "postgres"), f"COPY (SELECT {selected}) TO STDOUT (FORMAT binary)"
+    )
+    [row] = decoder.copy_rows(relation, b"".join(pieces))
+    found = list(row.values())
+    assert found[::2] == found[1::2]
 
 
 # JSON.

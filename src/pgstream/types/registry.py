@@ -102,6 +102,7 @@ _BUILT_IN: Final[dict[int, tuple[Loader, Loader]]] = {
     oids.OIDVECTOR: (strings.text, server.oidvector_binary),
     oids.JSONPATH: (strings.text, server.jsonpath_binary),
     **dict.fromkeys(oids.NAMED_OBJECTS, (strings.text, server.named_object_binary)),
+    **dict.fromkeys((oids.REGOPER, oids.REGOPERATOR), (strings.text, server.cid_binary)),  # 0: none
 }
 
 _NUMERIC: Final[dict[str, tuple[Loader, Loader]]] = {
