@@ -23,6 +23,7 @@ CREATE TYPE mood AS ENUM ('sad', 'ok', 'very "happy", really', 'größer');
 CREATE DOMAIN year AS int CHECK (VALUE > 1000);
 CREATE DOMAIN other.leap AS year;
 CREATE DOMAIN words AS text[];
+CREATE DOMAIN tile AS box;
 CREATE TYPE pair AS (a int, b text);
 CREATE TYPE "odd Type" AS ("1st" numeric, "größe" float8, "class" mood, "a b" mood, "a-b" year);
 CREATE TYPE deep AS (id bigint, pairs pair[], at tstzrange, "inner" "odd Type", tags hstore);
@@ -34,6 +35,7 @@ CREATE TYPE floats AS RANGE (subtype = float8);
 CREATE TYPE texts AS RANGE (subtype = text, collation = "C");
 CREATE TYPE pairs AS RANGE (subtype = pair);
 CREATE TYPE spans AS RANGE (subtype = int4multirange);
+CREATE TYPE tagged AS RANGE (subtype = hstore);
 CREATE TYPE mixed AS (
     words text[], flags bool[], raw bytea, at time, zoned timetz, day date, stamp timestamp,
     key uuid, host inet, number float8, exact numeric, letters texts, word text
@@ -398,7 +400,15 @@ COLUMNS = [
     column("uuid[]", "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"),
     column("inet[]", "{10.0.0.1,10.0.0.1/8}"),
     column("cidr[]", "{10.0.0.0/8}"),
-    column("box[]", "{(3,4),(1,2);(1,1),(0,0)}", "{}", "{NULL}"),
+    column(
+        "box[]",
+        "{(3,4),(1,2);(1,1),(0,0)}",
+        "{}",
+        "{NULL}",
+        "{{(1,1),(0,0);NULL};{(3,3),(0,0);(4,4),(0,0)}}",
+        "[0:0]={(1,1),(0,0)}",
+    ),
+    column("tile[]", "{(3,4),(1,2);NULL}", "{{(1,1),(0,0)};{(2,2),(0,0)}}"),
     column("point[]", '{"(1,2)","(3,4.5)"}'),
     column("circle[]", '{"<(1,2),3>"}'),
     column("money[]", '{"$1,234.50",-1}'),
@@ -447,6 +457,12 @@ COLUMNS = [
         '"NULL"=>"NULL"',
         '"größe"=>"=>, "',
     ),
+    column(
+        "tagged",
+        'sql:tagged(\'"a"=>"1", "b"=>NULL\', NULL)',
+        'sql:tagged(NULL, \'"q\\"q"=>"b\\\\b", ""=>""\')',
+        "sql:tagged('', NULL)",
+    ),
     column("hstore[]", '{"\\"a\\"=>\\"1\\""}'),
     column("citext", "Größe", ""),
     column("citext[]", '{A,"b c"}'),
@@ -454,7 +470,7 @@ COLUMNS = [
     column("lquery", "Top.*{1,2}.a|b"),
     column("ltxtquery", "a & b"),
     column("ltree[]", "{Top.a,Top.b}"),
-    column("cube", "(1, 2, 3)", "(0.5, 1),(3, 1e22)", "(1)"),
+    column("cube", "(1, 2, 3)", "(0.5, 1),(3, 1e22)", "(1)", "()", "(0),(1)"),
     column("isbn", "978-0-393-04002-9"),
     column("seg", "1.5 .. 2.50"),
 ]
