@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 
 import pgstream
-from pgstream import Begin, ConfigError, Event, Insert, connector, session
+from pgstream import (
+    Begin,
+    ConfigError,
+    Event,
+    Insert,
+    SnapshotEnd,
+    SnapshotRow,
+    connector,
+    session,
+)
 from pgstream.config import Config
 from pgstream.steps import Connect
+from pgstream.types.catalog import needs_text
 from servers import Database
 
 ROWS = 5
@@ -285,6 +295,41 @@ def test_names_that_are_not_ascii_in_another_encoding(database: Database) -> Non
                 one.execute("INSERT INTO new VALUES (1, ROW(7))")
             event = next(event for event in stream if isinstance(event, Insert))
             assert event.new["s"].pg_names == ("größe",)
+        database.execute(f"SELECT pg_drop_replication_slot('{slot}')")
+    finally:
+        database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.usefixtures("both_decoders")
+@pytest.mark.parametrize(("encoding", "letter"), [("LATIN1", "é"), ("EUC_JP", "あ")])
+def test_hstores_in_another_encoding(database: Database, encoding: str, letter: str) -> None:
+    """Of their binary form PostgreSQL converts the texts, and not how long it says they are."""
+    name, slot = f"{database.name}_other", f"slot_{database.name}_other"
+    database.execute(f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0")
+    other = Database(database.server, name)
+    value = f"'{letter}=>{letter}{letter}, b=>NULL'"
+    try:
+        with other.connect(client_encoding="UTF8") as connection:
+            connection.execute("CREATE EXTENSION hstore; CREATE DOMAIN tags AS hstore")
+            connection.execute("CREATE TYPE tagged AS (id int, of tags)")
+            connection.execute("CREATE TABLE t (id int PRIMARY KEY, h hstore, tagged tagged[])")
+            connection.execute("CREATE PUBLICATION pgstream_pub FOR TABLE t")
+            insert = f"INSERT INTO t VALUES (%s, {value}, ARRAY[ROW(7, {value})::tagged])"
+            connection.execute(insert.encode(), [1])
+            found = []
+            with pgstream.connect(other.dsn, slot=slot, snapshot=True) as stream:
+                for event in stream:
+                    if isinstance(event, (SnapshotRow, Insert)):
+                        found.append((event.new["h"], event.new["tagged"]))
+                        if len(found) == 2:
+                            break
+                    if isinstance(event, SnapshotEnd):
+                        connection.execute(insert.encode(), [2])
+                    stream.ack()
+            pairs = {letter: 2 * letter, "b": None}
+            assert found == 2 * [(pairs, [(7, pairs)])]
+            (oid,) = [oid for oid, info in stream.catalog.items() if info.name == "hstore"]
+            assert needs_text(stream.catalog, [oid]) == {oid}
         database.execute(f"SELECT pg_drop_replication_slot('{slot}')")
     finally:
         database.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -39,7 +39,8 @@ class TypeInfo:
         delimiter: What stands between the elements of an array.
         fields: Of a composite: names and OIDs of types, in order.
         has_binary: Whether it has a send function. Without one its values come as text
-            in the binary transfer too, and arrays of it not at all.
+            in the binary transfer too, and arrays of it not at all. hstore's cannot be read
+            where the database has an encoding that the server converts from.
     """
 
     oid: int
@@ -158,12 +159,14 @@ def needs_text(catalog: Catalog, types: Iterable[int]) -> set[int]:
     A value of a type without a send function comes as text by itself, in the middle of a
     binary row; but an array, composite or range of such a type makes the server refuse the
     transaction. And where the text is the name of an object (``regclass``), the binary form
-    is but its OID.
+    is but its OID. An hstore counts the bytes of its texts before they are converted to UTF-8.
     """
     found = set()
     for oid in types:
         reached = catalog._closure([oid])
-        if not reached.isdisjoint(oids.NAMED_OBJECTS):
+        if not reached.isdisjoint(oids.NAMED_OBJECTS) or any(
+            _is_sendless(catalog, part) and catalog[part].name == "hstore" for part in reached
+        ):
             found.add(oid)
             continue
         bare = oid
@@ -264,7 +267,8 @@ _CATALOG: Final = sql.SQL(
     " THEN t.typelem ELSE 0 END"
     " ELSE 0 END,"
     " t.typdelim,"
-    " t.typsend <> 0,"
+    " t.typsend <> 0 AND (t.typname <> 'hstore'"
+    " OR pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII')),"
     " CASE t.typtype WHEN 'c' THEN ("
     "SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, a.atttypid::bigint)"
     " ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
