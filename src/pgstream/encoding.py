@@ -30,7 +30,7 @@ from psycopg.types.range import Range
 from .lsn import LSN
 from .messages import UNCHANGED, LogicalMessage
 from .types import Composite, Interval, JSONText
-from .types.rendering import text_of_multirange, text_of_range
+from .types.rendering import text_of_address, text_of_multirange, text_of_range
 
 _quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -160,6 +160,10 @@ def _plain(value: Any) -> str:
     return f'"{value}"'
 
 
+def _address(value: IPv6Address | IPv6Interface | IPv6Network) -> str:
+    return f'"{text_of_address(value)}"'
+
+
 def _range(value: Range[Any]) -> str:
     return encode_str(text_of_range(value))
 
@@ -240,9 +244,9 @@ _ENCODERS: Final[dict[type, Callable[[Any], str]]] = {
     IPv4Address: _plain,
     IPv4Interface: _plain,
     IPv4Network: _plain,
-    IPv6Address: _plain,
-    IPv6Interface: _plain,
-    IPv6Network: _plain,
+    IPv6Address: _address,
+    IPv6Interface: _address,
+    IPv6Network: _address,
     Range: _range,
     Multirange: _multirange,
     Composite: _container,

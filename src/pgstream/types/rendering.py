@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, Final
 
 from psycopg.types.multirange import Multirange
@@ -33,6 +34,19 @@ def text_of_range(value: Range[Any]) -> str:
 def text_of_multirange(value: Multirange[Any]) -> str:
     """``{[1,3),[5,9)}``."""
     return "{" + ",".join(map(text_of_range, value)) + "}"
+
+
+def text_of_address(value: IPv6Address | IPv6Interface | IPv6Network) -> str:
+    """``2001:db8::1``, ``::ffff:10.0.0.1/104``.
+
+    How Python writes an address that ends in one of version 4 depends on its own version.
+    """
+    address, slash, bits = str(value).partition("/")
+    number = int(IPv6Address(address))
+    before = number >> 32
+    if before == 0xFFFF or (before == 0 and number >= 0x10000):
+        address = f"::{'ffff:' if before else ''}{IPv4Address(number & 0xFFFFFFFF)}"
+    return address + slash + bits
 
 
 def text_of(value: Any) -> str:
@@ -110,6 +124,9 @@ _RENDERERS: Final[dict[type, Callable[[Any], str]]] = {
     date: date.isoformat,
     datetime: _timestamp,
     time: _time,
+    IPv6Address: text_of_address,
+    IPv6Interface: text_of_address,
+    IPv6Network: text_of_address,
     list: _array,
     Range: text_of_range,
     Multirange: text_of_multirange,
