@@ -354,7 +354,7 @@ def test_json_is_the_same_and_is_postgresqls(recorded: Recorded) -> None:
                     continue
                 shown = raw.decode("latin-1" if recorded.type_of(name) == '"char"' else "utf-8")
                 if recorded.type_of(name) in ("json", "jsonb"):
-                    assert document == shown.replace("\n", " ")
+                    assert document == shown.replace("\n", " ").replace("\r", " ")
                     continue
                 value = json.loads(document)
                 if type(value) is str and recorded.type_of(name) not in NOT_ITS_TEXT:

@@ -194,6 +194,8 @@ COLUMNS = [
         "sql:(repeat('9', 5000))",
         '"\\ud83d\\ude00"',
         '{"a":\n1}',
+        "[1,\r2]",
+        '["\\ud800", {"\\udfff": "\\udfff\\ud800"}]',
     ),
     column(
         "jsonb", '{"b": 1.50, "a": {}}', "null", "[]", '"größe"', "1e300", "[true, false, null]"
