@@ -6,6 +6,7 @@ import copy
 import importlib
 import json
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_what_has_no_binary_form(database: Database) -> None:
         "aclitem": False, "aclitem[]": True, "seg": False, "seg[]": True, "regclass": True,
         "regtype[]": True, "has_acl": True, "has_deep_acl": True, "acls": True, "int4": False,
         "segment": False, "segment[]": True, "pair": False, "named": True, "acl_range": True,
-        "deep": False, "text[]": False, "gtsvector": False,
+        "deep": False, "text[]": False, "gtsvector": False, "part": False,
     }  # fmt: skip
     with database.connect() as connection:
         connection.execute(values.PRELUDE.encode())
@@ -119,6 +120,7 @@ def test_what_has_no_binary_form(database: Database) -> None:
             "CREATE TYPE has_deep_acl AS (a has_acl[]);"
             "CREATE DOMAIN acls AS aclitem[];"
             "CREATE DOMAIN segment AS seg;"
+            "CREATE DOMAIN part AS segment;"
             "CREATE DOMAIN named AS regclass;"
             "CREATE TYPE acl_range AS RANGE (subtype = seg)"
         )
@@ -725,3 +727,13 @@ def test_loaders_of_ones_own_count_in_bounds(decoder_impl: Any) -> None:
     assert row_of(decoder, encoder.text('["null",)'))[0].lower == "null"
     decoder.register_loader("jsonb", text=len)
     assert row_of(decoder, encoder.text('["null",)'))[0].lower == 4
+
+
+def test_multiranges_of_what_is_no_range(decoder_impl: Any) -> None:
+    """What a loader of one's own makes of the ranges need not be what Multirange takes."""
+    decoder = decoder_impl()
+    decoder.register_loader("int4range", text=bytes.decode, binary=len)
+    decoder.decode(relation_payload(oids.INT4MULTIRANGE))
+    assert row_of(decoder, encoder.text("{[1,3),[5,)}")) == [["[1,3)", "[5,)"]]
+    cell = struct.pack(">iiBi", 2, 1, 1, 1) + b"\x18"  # an empty range, and one without bounds
+    assert row_of(decoder, encoder.binary(cell)) == [[1, 1]]

@@ -141,6 +141,7 @@ def console(*events: Event, colour: bool = False) -> str:
         ([], "[]"),
         ([1, None, [Decimal("1.0"), []], "x"], '[1,null,["1.0",[]],"x"]'),
         ({"a": [1, {}], "": {"é": None}}, '{"a":[1,{}],"":{"é":null}}'),
+        ({b"k\xff": b"\xff"}, '{"\\\\x6bff":"\\\\xff"}'),  # hstore in a SQL_ASCII database
         (JSONText('{"a": 1.0e400,\n "a":\r\n 2}'), '{"a": 1.0e400,  "a":   2}'),
         ([JSONText("{}"), None], "[{},null]"),
         (timedelta(seconds=1), '"0:00:01"'),

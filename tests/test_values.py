@@ -31,6 +31,7 @@ from pgstream.embedded import Server
 from pgstream.encoding import encode_value
 from pgstream.messages import Relation
 from pgstream.types import Catalog, Interval, JSONText, oids
+from pgstream.types.composites import composite_class
 from servers import Database, fresh_database
 from test_parity import canonical
 
@@ -277,6 +278,20 @@ def test_equal_to_what_psycopg_gives(recorded: Recorded) -> None:
                 assert comparable(row[name]) == comparable(wanted), recorded.type_of(name)
                 compared += wanted is not None
     assert compared > 350
+
+
+def test_fields_are_called_as_psycopg_calls_them(database: Database) -> None:
+    names = ("_x", "1st", "a-b", "größe", "a b c", "X")
+    fields = ", ".join(f'"{name}" int' for name in names)
+    with database.connect() as connection:
+        connection.execute(f"CREATE TYPE odd AS ({fields})".encode())
+        info = CompositeInfo.fetch(connection, "odd")
+        assert info is not None
+        register_composite(info, connection)
+        [(value,)] = connection.execute("SELECT '(1,2,3,4,5,6)'::odd").fetchall()
+    made: Any = composite_class("odd", names)
+    assert made._fields == value._fields
+    assert made.pg_names == names
 
 
 # Settings of the database.
