@@ -230,6 +230,9 @@ def test_json_is_parsed_to_a_depth(decoder_impl: Any, oid: int, form: str) -> No
     kept = load(decoder_impl(json_loads=JSONText), oid, cell(beyond))
     assert (type(kept), kept) == (JSONText, beyond)
     assert load(decoder_impl(json_loads=str), oid, cell("[1, 2]")) == "[1, 2]"
+    # A class of another kind may parse, as a function may.
+    assert load(decoder_impl(json_loads=list), oid, cell("[1]")) == ["[", "1", "]"]
+    assert load(decoder_impl(json_loads=list), oid, cell(beyond)) == beyond
 
 
 @pytest.mark.parametrize("frames", [0, 300, 600])
