@@ -490,6 +490,36 @@ def test_what_is_published_otherwise_by_now(
     assert info.value.transient
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP TABLE one.t",
+        "DROP TABLE one.root",
+        "ALTER TABLE one.t SET UNLOGGED",
+        "ALTER TABLE leaf SET UNLOGGED",
+        "ALTER TABLE one.t SET SCHEMA two",
+        "ALTER TABLE one.root SET SCHEMA two",
+    ],
+)
+@pytest.mark.parametrize("what", ["ALL TABLES", "TABLES IN SCHEMA one"])
+def test_a_table_that_is_published_without_being_named(
+    database: Database, snapshots: Callable[..., Snapshot], what: str, change: str
+) -> None:
+    """The server says that it is not published, or where it is now; the stream begins before."""
+    database.execute(
+        "CREATE SCHEMA one; CREATE SCHEMA two; CREATE TABLE one.t (id int PRIMARY KEY);"
+        " CREATE TABLE one.root (id int) PARTITION BY RANGE (id);"
+        " CREATE TABLE leaf PARTITION OF one.root FOR VALUES FROM (0) TO (10);"
+        " INSERT INTO one.t VALUES (1); INSERT INTO one.root VALUES (1);"
+        f" CREATE PUBLICATION pgstream_pub FOR {what}"
+    )
+    snapshot = snapshots(database)
+    database.execute(change)
+    with pytest.raises(ServerError, match="copy cannot go on") as info:
+        snapshot.rows()
+    assert info.value.transient
+
+
 def test_what_has_nothing_that_the_copy_could_lack(
     any_database: Database, snapshots: Callable[..., Snapshot]
 ) -> None:

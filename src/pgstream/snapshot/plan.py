@@ -145,6 +145,7 @@ SELECT to_regclass(name)::oid, pg_catalog.pg_relation_filenode(oid)
 # its name), and not what the snapshot shows, it is the same only if these are. The text is
 # what has happened otherwise.
 _ATTACHED: Final = "a partition was attached or detached"
+_UNNAMED: Final = "a table was dropped, made unlogged, or moved to another schema"
 _VERSIONS: Final = f"""
 SELECT 'a publication was altered', oid, 0, xmin::text
   FROM pg_catalog.pg_publication WHERE pubname = ANY (%(publications)s)
@@ -158,27 +159,24 @@ SELECT 'table ' || attrelid::regclass || ' was altered', attrelid, attnum, xmin:
 UNION ALL
 SELECT '{_ATTACHED}', i.inhrelid, i.inhparent::int8, i.xmin::text
   FROM pg_catalog.pg_inherits i
-  JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p'"""
-_SCHEMAS: Final = """
+  JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p'
+UNION ALL
+SELECT '{_UNNAMED}', c.oid, c.relnamespace::int8, ''
+  FROM pg_catalog.pg_class c
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND EXISTS (
+        SELECT FROM pg_catalog.pg_publication p
+         WHERE p.puballtables AND p.pubname = ANY (%(publications)s))"""
+_SCHEMAS: Final = f"""
 UNION ALL
 SELECT 'a publication has other schemas now', n.oid, 0, n.xmin::text
   FROM pg_catalog.pg_publication_namespace n
-  JOIN pg_catalog.pg_publication p ON p.oid = n.pnpubid AND p.pubname = ANY (%(publications)s)"""
-
-# The view of published tables shows those of now. One that the snapshot has and that was
-# dropped since has no file any more.
-_DROPPED: Final = """
-SELECT n.nspname, c.relname
+  JOIN pg_catalog.pg_publication p ON p.oid = n.pnpubid AND p.pubname = ANY (%(publications)s)
+UNION ALL
+SELECT '{_UNNAMED}', c.oid, c.relnamespace::int8, ''
   FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
-   AND pg_catalog.pg_relation_filenode(c.oid) IS NULL
-   AND EXISTS (
-        SELECT FROM pg_catalog.pg_publication p
-         WHERE p.pubname = ANY (%s)
-           AND (p.puballtables OR c.oid IN (
-                SELECT prrelid FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid)))
- LIMIT 1"""
+  JOIN pg_catalog.pg_publication_namespace n ON n.pnnspid = c.relnamespace
+  JOIN pg_catalog.pg_publication p ON p.oid = n.pnpubid AND p.pubname = ANY (%(publications)s)
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'"""
 
 
 def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) -> Plan:
@@ -196,8 +194,6 @@ def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) 
     """
     with _impatient(connection):
         tables = _find_tables(connection, publications)
-        for schema, name in connection.execute(_DROPPED, [list(publications)]):
-            raise SnapshotStale(f"table {schema}.{name} was dropped")
         found = connection.execute(_STORED, [list(tables)]).fetchall()
     stored = tuple(
         Stored(oid, schema, name, kind, filenode)
@@ -346,8 +342,8 @@ def check_unchanged(
     """
     then, now = (_versions(each, publications, plan) for each in (connection, outside))
     for what, oid, *_ in sorted(then ^ now):
-        # A partition that was made since has no rows that the copy could lack.
-        if what != _ATTACHED or _is_there(connection, oid):
+        # A table that was made since has no rows that the copy could lack.
+        if what not in (_ATTACHED, _UNNAMED) or _is_there(connection, oid):
             raise SnapshotStale(what)
 
 
