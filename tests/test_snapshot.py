@@ -336,6 +336,23 @@ def test_a_slot_that_is_lost_is_noticed_while_rows_still_come(
     assert any("lost the connection that holds the slot of the copy" in text for text in told)
 
 
+def test_the_slot_is_in_use_while_the_copy_lasts(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends the session of a slot that was idle for idle_replication_slot_timeout."""
+    monkeypatch.setattr("pgstream.snapshot.course._PING_SECONDS", 0.0)
+    fill(database)
+    query = f"SELECT inactive_since FROM pg_replication_slots WHERE database = '{database.name}'"
+    seen = []
+    with follow(database) as stream:
+        for event in stream:
+            if isinstance(event, SnapshotBegin | SnapshotEnd):
+                seen += database.execute(query)
+            if isinstance(event, SnapshotEnd):
+                break
+    assert seen[0] < seen[1]
+
+
 def test_a_late_acknowledgement_of_a_copy_that_was_lost_counts_for_nothing(
     database: Database,
 ) -> None:

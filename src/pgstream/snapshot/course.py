@@ -19,7 +19,7 @@ from ..messages import Event, SnapshotBegin, SnapshotEnd, SnapshotRow
 from ..reading import Reading
 from ..steps import TICK, Call, Deliver, Pause, Run, Steps
 from .copy import Batch, Copy
-from .slot import be_patient, make_permanent, slots_left, temporary_name
+from .slot import be_patient, make_permanent, slots_left, temporary_name, use
 
 _PING_SECONDS: Final = 10.0  # between looks at whether the connection of the slot lives
 _PROGRESS_SECONDS: Final = 0.2  # between reports of progress, at least
@@ -125,6 +125,7 @@ class InitialCopy:
         rows = "1 row" if self._rows == 1 else f"{self._rows} rows"
         config.tell(f"the copy is done, {rows}; created slot {config.slot} at {self.lsn}")
 
+                yield from self._ping()
     def _hand_out(self, copy: Copy) -> Steps[None]:
         report, reported = self._config.progress, 0.0
         while (batch := (yield Call(partial(copy.take, TICK)))) is not None:
@@ -163,7 +164,7 @@ class InitialCopy:
             return
         pgconn = self._connector.pgconn
         try:
-            yield Run(slots.execute(pgconn, "SELECT 1"), pgconn)
+            yield Run(use(pgconn, self._temporary), pgconn)
         except psycopg.Error as error:
             raise faults.passing(
                 ConnectionLost(

@@ -30,6 +30,18 @@ def be_patient(pgconn: PGconn) -> PQGen[None]:
         yield from slots.execute(pgconn, "SET transaction_timeout = 0")
 
 
+def use(pgconn: PGconn, temporary: str) -> PQGen[None]:
+    """Use the temporary slot, which changes nothing.
+
+    The server has to keep it: ``idle_replication_slot_timeout`` (PostgreSQL 18) counts the time
+    since a slot was used last, also for one whose session lives.
+    """
+    nothing = "SELECT 1"
+    if pgconn.server_version >= 180000:
+        nothing = f"ALTER_REPLICATION_SLOT {temporary} (FAILOVER false)"
+    yield from slots.execute(pgconn, nothing)
+
+
 def slots_left(pgconn: PGconn) -> PQGen[int]:
     """How many more replication slots the server has room for."""
     [(left,)] = yield from slots.query(
