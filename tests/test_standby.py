@@ -24,6 +24,8 @@ from pgstream import (
     PublicationNotFound,
     ServerError,
     SlotLost,
+    SnapshotBegin,
+    SnapshotRow,
     creation,
 )
 from pgstream.config import Config
@@ -169,6 +171,44 @@ def test_reading_from_a_standby(version: int) -> None:
         assert not reader.is_alive()
 
 
+@pytest.mark.parametrize("version", [16, 18])
+def test_a_copy_from_a_standby(version: int) -> None:
+    """What it has to replay may not wait for the copy, which starts again then."""
+    with pair(version, max_standby_streaming_delay="0") as (primary, standby):
+        on(primary, "INSERT INTO users SELECT generate_series(1, 20000)")
+        caught_up(primary, standby)
+        said: list[str] = []
+
+        def notice(text: str) -> None:
+            said.append(text)
+            if "pg_log_standby_snapshot" in text:
+                on(primary, "SELECT pg_log_standby_snapshot()")
+
+        rows: list[int] = []
+        with pgstream.connect(standby.dsn(), snapshot=True, notice=notice, until="now") as stream:
+            for event in stream:
+                if isinstance(event, SnapshotRow):
+                    rows.append(event.new["id"])
+                if isinstance(event, SnapshotBegin) and not rows:
+                    rows.append(0)
+                    on(primary, "ALTER TABLE users ADD COLUMN name text")
+                    caught_up(primary, standby)
+                elif isinstance(event, SnapshotBegin):
+                    rows.clear()
+                stream.ack()
+        assert sorted(rows) == list(range(1, 20001))
+        assert any("conflict with recovery" in text for text in said)
+
+
+def test_a_copy_for_a_failover_slot_on_a_standby() -> None:
+    """The server would refuse it once all is copied."""
+    with (
+        pair(18) as (_, standby),
+        pytest.raises(ServerError, match="cannot be copied to other standbys"),
+    ):
+        pgstream.connect(standby.dsn(), snapshot=True, failover=True)
+
+
 def test_a_slot_that_a_standby_had_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL 16 has no word for why, and calls it conflicting also where WAL was removed."""
     monkeypatch.setattr(creation, "_PATIENCE", 0.05)
@@ -275,20 +315,19 @@ def test_going_on_after_a_failover(version: int) -> None:
         assert stream.status().reconnects >= 1
 
 
-def test_failover_slots_need_17(any_database: Database) -> None:
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_failover_slots_need_17(any_database: Database, snapshot: bool) -> None:
     any_database.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
     with any_database.connect() as connection:
         version = connection.info.server_version
-
-    def failover() -> list[tuple[object, ...]]:
-        slot = f"slot_{any_database.name}"
-        pgstream.connect(any_database.dsn, slot=slot, failover=True).close()
-        return any_database.execute(
-            f"SELECT failover FROM pg_replication_slots WHERE slot_name = '{slot}'"
-        )
-
-    if version >= 170000:
-        assert failover() == [(True,)]
-    else:
+    slot = f"slot_{any_database.name}"
+    options: dict[str, Any] = {"slot": slot, "failover": True, "snapshot": snapshot}
+    if version < 170000:
         with pytest.raises(ServerError, match="--failover needs PostgreSQL 17"):
-            failover()
+            pgstream.connect(any_database.dsn, **options)
+        return
+    with pgstream.connect(any_database.dsn, until="now", **options) as stream:
+        for _ in stream:
+            stream.ack()
+    failover = f"SELECT failover FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    assert any_database.execute(failover) == [(True,)]

@@ -319,7 +319,10 @@ class Copy:
             raise faults.passing(
                 ServerError(f"the copy cannot go on: {error}", "it starts again")
             ) from None
-        except psycopg.errors.DeadlockDetected as error:
+        except (
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,  # a standby had to replay what changes a table
+        ) as error:
             reason = self._config.redact(error.diag.message_primary or "deadlock")
             raise faults.passing(
                 ServerError(f"the copy cannot go on: {reason}", "it starts again")

@@ -57,7 +57,16 @@ class InitialCopy:
             psycopg.Error: what the server answered.
             ServerError: if it could not make the slot permanent in the end.
         """
-        pgconn = self._connector.pgconn
+        pgconn, config = self._connector.pgconn, self._config
+        if config.failover:  # which is asked for at the end
+            faults.require_version(pgconn.server_version, 17, "--failover")
+            if self._connector.system.in_recovery:
+                raise faults.passing(
+                    ServerError(
+                        "a slot on a standby cannot be copied to other standbys",
+                        "leave out --failover, or connect to the primary",
+                    )
+                )
         yield Run(be_patient(pgconn), pgconn)
         left: int = yield Run(slots_left(pgconn), pgconn)
         if left < 2:
@@ -68,7 +77,7 @@ class InitialCopy:
         command = slots.creation_command(
             pgconn.server_version, self._temporary, snapshot="export", temporary=True
         )
-        rows = yield from create_slot(pgconn, command, self._config)
+        rows = yield from create_slot(pgconn, command, config)
         self.lsn = starting_point(rows)
         self._snapshot = str(rows[0][2])
 
@@ -116,6 +125,7 @@ class InitialCopy:
                         " (max_replication_slots): drop one, and it goes on"
                     )
                     told = True
+                yield from self._ping()
                 yield Pause(TICK)
             yield Run(
                 make_permanent(pgconn, self._temporary, config.slot, failover=config.failover),
@@ -125,7 +135,6 @@ class InitialCopy:
         rows = "1 row" if self._rows == 1 else f"{self._rows} rows"
         config.tell(f"the copy is done, {rows}; created slot {config.slot} at {self.lsn}")
 
-                yield from self._ping()
     def _hand_out(self, copy: Copy) -> Steps[None]:
         report, reported = self._config.progress, 0.0
         while (batch := (yield Call(partial(copy.take, TICK)))) is not None:
@@ -158,8 +167,8 @@ class InitialCopy:
             yield Deliver(())
 
     def _ping(self) -> Steps[None]:
-        """Use the connection of the slot, lest someone on the way take it for dead; and see
-        whether it is, for then the slot is gone."""
+        """Use the connection of the slot, and the slot, lest someone on the way take the one for
+        dead, or the server give up the other; and see whether that has happened."""
         if time.monotonic() - self._pinged < _PING_SECONDS:
             return
         pgconn = self._connector.pgconn
