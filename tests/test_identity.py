@@ -73,6 +73,16 @@ def test_the_file_follows_what_is_acknowledged(shop: Database, file: Path) -> No
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # nothing is left over
 
 
+def test_the_file_of_a_link(file: Path) -> None:
+    """It may stand where it outlasts the machine; a link that is replaced would not lead there."""
+    (file.parent / "kept").mkdir()
+    file.symlink_to("kept/state.json")
+    Anchor("d", "s", file).hold(SYSTEM, LSN(1))
+    assert file.is_symlink()
+    assert kept(file.parent / "kept" / "state.json")["position"] == "0/1"
+    assert len(list(file.parent.rglob("*"))) == 3
+
+
 def test_the_file_is_written_once_a_second(
     database: Database, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

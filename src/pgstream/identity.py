@@ -205,6 +205,7 @@ def _load(file: Path) -> Identity | None:
 
 def _save(file: Path, identity: Identity) -> None:
     """Put it in the file: all of it or nothing, and on the disk when this returns."""
+    file = Path(os.path.realpath(file))  # a link stays one, and its file where it has to outlast us
     text = json.dumps(asdict(identity) | {"position": str(identity.position)}, indent=2) + "\n"
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
