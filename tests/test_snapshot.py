@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 import pgstream
 from commandline import CommandLine
@@ -479,6 +480,24 @@ def test_a_server_that_restarts_before_the_copy_begins(server_pool: Any) -> None
                 stream.ack()
         assert begun == 1
         assert [temporary for _, temporary, _ in slots(database)] == [False]
+
+
+def test_a_url_that_names_two_servers(server_pool: Any) -> None:
+    """The first of them comes back when the slot is on the second."""
+    installation = server_pool.get(18).installation
+    with Server(installation) as one, Server(installation) as two:
+        fill(Database(two, "postgres"))
+        one.stop()
+        both = make_conninfo(
+            two.dsn(), host=f"{one.directory},{two.directory}", port=f"{one.port},{two.port}"
+        )
+        with pgstream.connect(both, snapshot=True, until="now") as stream:
+            one.start()
+            rows = 0
+            for event in stream:
+                rows += isinstance(event, SnapshotRow)
+                stream.ack()
+        assert rows == 6000
 
 
 def test_a_table_that_is_published_just_before_the_copy(any_database: Database) -> None:

@@ -105,11 +105,16 @@ def replication_conninfo(config: Config) -> str:
     )
 
 
-def ordinary_conninfo(config: Config) -> str:
-    """The same, for a connection that is not one of replication."""
+def ordinary_conninfo(config: Config, pgconn: PGconn) -> str:
+    """The same, for a connection that is not one of replication, to the server that ``pgconn`` is
+    connected to: the DSN may name several, and a name may have several addresses."""
     parameters: dict[str, Any] = conninfo_to_dict(replication_conninfo(config))
     del parameters["replication"]
-    return make_conninfo(**parameters)
+    return make_conninfo(
+        **parameters
+        | {"host": pgconn.host.decode(), "port": pgconn.port.decode()}
+        | {"hostaddr": pgconn.hostaddr.decode() or None}  # None: over a Unix socket
+    )
 
 
 class Connector:

@@ -56,7 +56,7 @@ def starting_point(rows: list[slots.Row]) -> LSN:
 def _look(pgconn: PGconn, config: Config) -> Steps[str | None]:
     """Ask over a second connection; to know nothing is no reason to fail."""
     try:
-        connection = yield Connect(ordinary_conninfo(config))
+        connection = yield Connect(ordinary_conninfo(config, pgconn))
     except psycopg.Error:
         return None
     try:

@@ -516,7 +516,7 @@ class Session:
             yield Deliver(reading.events(chunk) if chunk else ())
             while reading.wanted:
                 self._away_since = time.monotonic()
-                if not (yield from self._look_up(reading.wanted)):
+                if not (yield from self._look_up(connector, reading.wanted)):
                     yield from self._open_anew()
                     return
                 self._away_since = time.monotonic()
@@ -527,7 +527,7 @@ class Session:
             if chunk:
                 self._heard_at = time.monotonic()  # nobody listened meanwhile
 
-    def _look_up(self, types: frozenset[int]) -> Steps[bool]:
+    def _look_up(self, connector: Connector, types: frozenset[int]) -> Steps[bool]:
         """Ask what these types are, over a connection of its own: the stream's is busy.
 
         Returns:
@@ -537,7 +537,7 @@ class Session:
         """
         found: list[TypeInfo] = []
         try:
-            connection = yield Connect(ordinary_conninfo(self.config))
+            connection = yield Connect(ordinary_conninfo(self.config, connector.pgconn))
             try:
                 pgconn = connection.pgconn
                 rows: list[slots.Row] = yield Run(_looking(pgconn, types), pgconn)

@@ -89,7 +89,7 @@ class InitialCopy:
         """
         copy = Copy(
             self._config,
-            ordinary_conninfo(self._config),
+            ordinary_conninfo(self._config, self._connector.pgconn),
             self._snapshot,
             self._reading.make_decoder,
             binary=self._reading.binary,
