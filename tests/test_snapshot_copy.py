@@ -99,6 +99,7 @@ CREATE TABLE plain (id int PRIMARY KEY, name varchar(10), price numeric(8,2), n 
 CREATE TABLE covering (a int, b int, c int, PRIMARY KEY (b) INCLUDE (c));
 CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE, a int);
 ALTER TABLE deferred REPLICA IDENTITY FULL;
+CREATE TABLE deferrable_ (id int PRIMARY KEY DEFERRABLE, a int);
 CREATE TABLE full_ (id int PRIMARY KEY, a int); ALTER TABLE full_ REPLICA IDENTITY FULL;
 CREATE TABLE nothing_ (id int PRIMARY KEY); ALTER TABLE nothing_ REPLICA IDENTITY NOTHING;
 CREATE TABLE by_index (a int NOT NULL, b int NOT NULL, c int);
@@ -115,12 +116,16 @@ CREATE TABLE part_1 PARTITION OF parted FOR VALUES IN (1);
 CREATE TABLE part_2 (part int NOT NULL, gone int, id int NOT NULL);
 ALTER TABLE part_2 DROP COLUMN gone;
 ALTER TABLE parted ATTACH PARTITION part_2 FOR VALUES IN (2, 3);
+CREATE TABLE unfinished (id int NOT NULL) PARTITION BY LIST (id);
+CREATE TABLE without_key PARTITION OF unfinished FOR VALUES IN (1);
+ALTER TABLE ONLY unfinished ADD PRIMARY KEY (id);
 CREATE SCHEMA "odd ""schema, A";
 CREATE TABLE "odd ""schema, A"."%order" ("group" int PRIMARY KEY, "Ünï 'quoted'" text);
 CREATE TABLE nocolumns ();
 INSERT INTO plain VALUES (1, 'a', 1.50, 3), (2, NULL, NULL, NULL);
 INSERT INTO covering VALUES (1, 2, 3);
 INSERT INTO deferred VALUES (1, 2);
+INSERT INTO deferrable_ VALUES (1, 2);
 INSERT INTO full_ VALUES (1, 2);
 INSERT INTO nothing_ VALUES (1);
 INSERT INTO by_index VALUES (1, 2, 3);
@@ -130,6 +135,7 @@ INSERT INTO generated (a, c) VALUES (1, 1);
 INSERT INTO parent VALUES (1);
 INSERT INTO child VALUES (2, 3);
 INSERT INTO parted VALUES (1, 1), (2, 2), (3, 3);
+INSERT INTO unfinished VALUES (1);
 INSERT INTO "odd ""schema, A"."%order" VALUES (1, 'ü€😀');
 INSERT INTO nocolumns DEFAULT VALUES; INSERT INTO nocolumns DEFAULT VALUES;
 """
@@ -157,11 +163,13 @@ def announced(database: Database, config: Config, insert: str) -> dict[str, Rela
 
 AGAIN = """
 INSERT INTO plain VALUES (11); INSERT INTO covering VALUES (11, 12, 13);
-INSERT INTO deferred VALUES (11, 2); INSERT INTO full_ VALUES (11, 2);
+INSERT INTO deferred VALUES (11, 2); INSERT INTO deferrable_ VALUES (11, 2);
+INSERT INTO full_ VALUES (11, 2);
 INSERT INTO nothing_ VALUES (11); INSERT INTO by_index VALUES (11, 12, 13);
 INSERT INTO keyless VALUES (11); INSERT INTO dropped VALUES (11, 12, 'x', 13);
 INSERT INTO generated (a, c) VALUES (11, 1); INSERT INTO parent VALUES (11);
 INSERT INTO child VALUES (12, 3); INSERT INTO parted VALUES (11, 1), (12, 2);
+INSERT INTO unfinished VALUES (1);
 INSERT INTO "odd ""schema, A"."%order" VALUES (11, ''); INSERT INTO nocolumns DEFAULT VALUES;
 """
 
@@ -193,6 +201,8 @@ def test_the_tables_are_as_the_stream_has_them(
             ("plain", 2),
             ("covering", 1),
             ("deferred", 1),
+            ("deferrable_", 1),
+            ("unfinished" if root else "without_key", 1),
             ("full_", 1),
             ("nothing_", 1),
             ("by_index", 1),

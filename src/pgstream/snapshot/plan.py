@@ -107,6 +107,7 @@ SELECT p.oid, n.nspname, c.relname, c.relreplident::text, c.relkind::text,
          WHERE a.oid <> p.oid AND a.oid IN (SELECT oid FROM published))
  ORDER BY n.nspname, c.relname, p.pubname"""
 
+# The primary key of a partitioned table is not valid before all partitions have it.
 _COLUMNS: Final = """
 SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod,
        c.relreplident = 'f' OR
@@ -115,7 +116,7 @@ SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod,
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   LEFT JOIN pg_catalog.pg_index i
-         ON i.indrelid = c.oid AND i.indisvalid
+         ON i.indrelid = c.oid AND (i.indisvalid OR {unfinished})
         AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate
                                 WHEN 'i' THEN i.indisreplident ELSE false END
  WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
@@ -257,8 +258,10 @@ def _find_tables(
                 f"a publication is not there: {', '.join(publications)}",
                 "create it, then start again",
             )
+    # It identifies the rows of that table all the same, from 18 on.
+    unfinished = "i.indisprimary AND c.relkind = 'p'" if version >= 180000 else "false"
     for oid, name, type_oid, modifier, is_key, generated in connection.execute(
-        _COLUMNS, [list(tables)]
+        _COLUMNS.format(unfinished=unfinished).encode(), [list(tables)]
     ):
         wanted = lists[oid]
         if generated and version < 180000:
