@@ -231,18 +231,23 @@ def test_lists_of_columns_and_filters_of_rows(
         CREATE TABLE t (id int PRIMARY KEY, a int, "b c" text, m mood, secret text);
         INSERT INTO t SELECT g, g, 'x' || g, 'sad', 'no' FROM generate_series(1, 10) g;
         CREATE TABLE parted (id int PRIMARY KEY, a int) PARTITION BY RANGE (id);
+        CREATE TABLE another (id int PRIMARY KEY);
         CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (10);
         CREATE TABLE high PARTITION OF parted FOR VALUES FROM (10) TO (20);
         INSERT INTO parted SELECT g, g FROM generate_series(5, 14) g;
         CREATE PUBLICATION one FOR TABLE t (id, "b c", m) WHERE (id <= 2),
             parted WHERE (a > 7) WITH (publish_via_partition_root = true);
-        CREATE PUBLICATION two FOR TABLE t (id, m, "b c") WHERE (id >= 9);
+        CREATE PUBLICATION two FOR TABLE t (id, m, "b c") WHERE (id >= 9), another;
         CREATE PUBLICATION everything FOR TABLE t (id, "b c", m);
         CREATE PUBLICATION others FOR TABLE t (id);
         """
     )
     relations, rows = snapshots(any_database, publication=["one", "two"]).rows()
-    insert = "INSERT INTO t VALUES (0, 0, '', 'sad', ''); INSERT INTO parted VALUES (15, 15)"
+    assert list(relations) == ["public.another", "public.parted", "public.t"]
+    insert = (
+        "INSERT INTO t VALUES (0, 0, '', 'sad', ''); INSERT INTO parted VALUES (15, 15);"
+        " INSERT INTO another VALUES (1)"
+    )
     config = Config(publication=["one", "two"])
     assert announced(any_database, config, insert) == relations
     assert sorted(row["id"] for row in rows["public.t"]) == [1, 2, 9, 10]
@@ -253,6 +258,21 @@ def test_lists_of_columns_and_filters_of_rows(
     assert len(rows["public.t"]) == 11
     with pytest.raises(ServerError, match=r"different columns of public\.t"):
         snapshots(any_database, publication=["one", "others"]).rows()
+
+
+def test_a_partition_that_is_published_as_itself_and_as_its_root(
+    any_database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    any_database.execute(
+        "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        " CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10);"
+        " INSERT INTO root VALUES (1); CREATE PUBLICATION leaves FOR TABLE root;"
+        " CREATE PUBLICATION whole FOR TABLE root WITH (publish_via_partition_root)"
+    )
+    snapshot = snapshots(any_database, publication=["leaves", "whole"])
+    relations, rows = snapshot.rows()
+    assert announced(any_database, snapshot.config, "INSERT INTO root VALUES (2)") == relations
+    assert rows == {"public.root": [{"id": 1}]}
 
 
 def test_generated_columns_where_they_are_published(
@@ -533,10 +553,10 @@ def test_a_table_that_is_published_without_being_named(
 def test_what_has_nothing_that_the_copy_could_lack(
     any_database: Database, snapshots: Callable[..., Snapshot]
 ) -> None:
-    any_database.execute(PUBLISHED)
+    any_database.execute(f"{PUBLISHED}; CREATE TABLE heir () INHERITS (x)")
     snapshot = snapshots(any_database)
     any_database.execute(
-        "CREATE TABLE high PARTITION OF root FOR VALUES FROM (90) TO (99);"
+        "DROP TABLE heir; CREATE TABLE high PARTITION OF root FOR VALUES FROM (90) TO (99);"
         " CREATE TABLE later (id int); ALTER TABLE x ADD COLUMN y int;"
         " CREATE PUBLICATION other FOR TABLE x; CREATE INDEX ON a (b); ANALYZE"
     )

@@ -156,7 +156,7 @@ SELECT 'a publication has other tables now', r.oid, 0, r.xmin::text
   JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid AND p.pubname = ANY (%(publications)s)
 UNION ALL
 SELECT 'table ' || attrelid::regclass || ' was altered', attrelid, attnum, xmin::text
-  FROM pg_catalog.pg_attribute WHERE attrelid = ANY (%(tables)s) AND attnum > 0
+  FROM pg_catalog.pg_attribute WHERE attrelid = ANY (%(tables)s)
 UNION ALL
 SELECT '{_ATTACHED}', i.inhrelid, i.inhparent::int8, i.xmin::text
   FROM pg_catalog.pg_inherits i
@@ -164,7 +164,7 @@ SELECT '{_ATTACHED}', i.inhrelid, i.inhparent::int8, i.xmin::text
 UNION ALL
 SELECT '{_UNNAMED}', c.oid, c.relnamespace::int8, ''
   FROM pg_catalog.pg_class c
- WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND EXISTS (
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND EXISTS (
         SELECT FROM pg_catalog.pg_publication p
          WHERE p.puballtables AND p.pubname = ANY (%(publications)s))"""
 _SCHEMAS: Final = f"""
