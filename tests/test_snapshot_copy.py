@@ -275,6 +275,29 @@ def test_a_partition_that_is_published_as_itself_and_as_its_root(
     assert rows == {"public.root": [{"id": 1}]}
 
 
+@pytest.mark.parametrize("root", [False, True], ids=["leaves", "root"])
+def test_a_foreign_table_as_a_partition(
+    database: Database, snapshots: Callable[..., Snapshot], root: bool
+) -> None:
+    """It is copied, though the stream has nothing of it: PostgreSQL's own subscriptions do that."""
+    database.execute(
+        "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;"
+        " CREATE TABLE root (id int) PARTITION BY RANGE (id);"
+        " CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10);"
+        " CREATE FOREIGN TABLE away PARTITION OF root FOR VALUES FROM (10) TO (20)"
+        " SERVER files OPTIONS (program 'echo 11'); INSERT INTO root VALUES (1);"
+        " CREATE PUBLICATION pgstream_pub FOR TABLE root"
+        f" WITH (publish_via_partition_root = {root})"
+    )
+    _, rows = snapshots(database).rows()
+    if root:
+        assert sorted(row["id"] for row in rows.pop("public.root")) == [1, 11]
+    else:
+        assert rows.pop("public.leaf") == [{"id": 1}]
+        assert rows.pop("public.away") == [{"id": 11}]
+    assert not rows
+
+
 def test_generated_columns_where_they_are_published(
     database: Database, snapshots: Callable[..., Snapshot]
 ) -> None:

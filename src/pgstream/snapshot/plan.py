@@ -207,10 +207,8 @@ def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) 
         table = tables[root]
         relation = relations[root]
         rows_per_page = tuples / known_pages if tuples > 0 and known_pages > 0 else 0.0
-        # A foreign table as a partition has no pages to be read one by one.
-        step = _PART_PAGES if kind == "r" else max(pages, 1)
-        for first in range(0, max(pages, 1), step):
-            last = None if first + step >= pages else first + step
+        for first in range(0, max(pages, 1), _PART_PAGES):
+            last = None if first + _PART_PAGES >= pages else first + _PART_PAGES
             size = (pages if last is None else last) - first
             query = _query(schema, name, table, kind, first, last)
             parts.append(Part(relation, query, max(size, 1), rows_per_page * size))
