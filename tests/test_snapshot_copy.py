@@ -15,7 +15,16 @@ from psycopg import waiting
 
 import pgstream
 import workload
-from pgstream import LSN, ConnectionLost, Insert, ProtocolError, Relation, ServerError, slots
+from pgstream import (
+    LSN,
+    ConnectionLost,
+    Insert,
+    ProtocolError,
+    PublicationNotFound,
+    Relation,
+    ServerError,
+    slots,
+)
 from pgstream.config import Config
 from pgstream.connector import replication_conninfo
 from pgstream.messages import Column
@@ -422,6 +431,28 @@ def test_a_large_table_is_read_in_pieces(
     assert fractions == sorted(fractions)
     assert len(fractions) > 20
     assert 0 < fractions[0] < fractions[len(fractions) // 2] < 1
+
+
+def test_pieces_of_what_filters_leave(
+    database: Database, snapshots: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_PART_PAGES", 2)
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 5000);"
+        " CREATE PUBLICATION one FOR TABLE t WHERE (id <= 100);"
+        " CREATE PUBLICATION two FOR TABLE t WHERE (id > 4900)"
+    )
+    _, rows = snapshots(database, publication=["one", "two"]).rows()
+    expected = [*range(1, 101), *range(4901, 5001)]
+    assert sorted(row["id"] for row in rows["public.t"]) == expected
+
+
+def test_a_publication_that_was_dropped_before_the_slot_was_made(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION one FOR TABLE t")
+    with pytest.raises(PublicationNotFound, match="one, two"):
+        snapshots(database, publication=["one", "two"]).rows()
 
 
 def test_all_of_it_is_as_the_snapshot_shows_it(

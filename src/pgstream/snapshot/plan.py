@@ -191,7 +191,7 @@ def make_plan(connection: psycopg.Connection[Any], publications: Sequence[str]) 
 
     Raises:
         SnapshotStale: if a table has changed since the snapshot so that it cannot be read.
-        ServerError: if publications contradict each other.
+        ServerError: if publications contradict each other, or one is not there.
     """
     with _impatient(connection):
         tables = _find_tables(connection, publications)
@@ -246,16 +246,15 @@ def _find_tables(
             table.filter = None
         elif condition != table.filter:
             table.filter = f"{table.filter} OR {condition}"
-    if not tables:
-        found = connection.execute(
-            "SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = ANY (%s)",
-            [list(publications)],
-        ).fetchone()
-        if found is None or found[0] < len(publications):
-            raise PublicationNotFound(
-                f"a publication is not there: {', '.join(publications)}",
-                "create it, then start again",
-            )
+    found = connection.execute(
+        "SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = ANY (%s)",
+        [list(publications)],
+    ).fetchone()
+    if found is None or found[0] < len(publications):
+        raise PublicationNotFound(
+            f"a publication is not there: {', '.join(publications)}",
+            "create it, then start again",
+        )
     # It identifies the rows of that table all the same, from 18 on.
     unfinished = "i.indisprimary AND c.relkind = 'p'" if version >= 180000 else "false"
     for oid, name, type_oid, modifier, is_key, generated in connection.execute(
