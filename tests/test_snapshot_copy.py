@@ -505,6 +505,7 @@ def test_the_slot_is_temporary_until_it_is_made_permanent(
         "ALTER TABLE t ALTER COLUMN id TYPE bigint",
         "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY)",
         "ALTER TABLE t RENAME TO u",
+        "ALTER TABLE t RENAME TO u; CREATE TABLE t (id int PRIMARY KEY)",
     ],
 )
 def test_a_table_that_is_not_what_the_snapshot_shows(
@@ -583,6 +584,7 @@ def test_what_is_published_otherwise_by_now(
         "ALTER TABLE leaf SET UNLOGGED",
         "ALTER TABLE one.t SET SCHEMA two",
         "ALTER TABLE one.root SET SCHEMA two",
+        "ALTER SCHEMA one RENAME TO three",
     ],
 )
 @pytest.mark.parametrize("what", ["ALL TABLES", "TABLES IN SCHEMA one"])
@@ -627,6 +629,20 @@ def test_tables_stay_as_they_are_while_they_are_copied(
         copy.open()
         with database.connect() as other, pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute("SET lock_timeout = '50ms'; TRUNCATE t")
+
+
+def test_what_inherits_and_is_not_published_is_left_alone(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);"
+        " CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (2);"
+        " CREATE PUBLICATION pgstream_pub FOR TABLE ONLY t"
+    )
+    snapshot = snapshots(database)
+    with database.connect(autocommit=False) as other:
+        other.execute("LOCK TABLE heir")
+        assert snapshot.rows()[1] == {"public.t": [{"id": 1}]}
 
 
 def waits_for_a_lock(database: Database, query: str) -> bool:
@@ -835,6 +851,24 @@ def test_it_can_be_left_while_the_server_waits_for_a_lock(
         assert not thread.is_alive()
         assert time.monotonic() - began < copy_module._JOIN_SECONDS
     eventually(lambda: readers(database) == 0)
+
+
+def test_the_reading_waits_for_a_lock_as_long_as_it_takes(
+    database: Database, snapshots: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables are locked, and nobody who holds an index waits for them."""
+    monkeypatch.setattr(plan, "_LOCK_MILLISECONDS", 100)
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);"
+        " CREATE PUBLICATION pgstream_pub FOR ALL TABLES"
+    )
+    with contextlib.closing(snapshots(database).copy()) as copy:
+        with database.connect(autocommit=False) as other:
+            other.execute("REINDEX INDEX t_pkey")
+            copy.open()
+            eventually(lambda: waits_for_a_lock(database, "COPY"))
+            time.sleep(0.5)
+        assert [row for batch in batches(copy) for row in batch.rows] == [{"id": 1}]
 
 
 def test_a_connection_that_is_lost(database: Database, snapshots: Callable[..., Snapshot]) -> None:

@@ -278,8 +278,6 @@ def lock_tables(connection: psycopg.Connection[Any], stored: Sequence[Stored]) -
     Raises:
         SnapshotStale: if a table has changed, or cannot be locked soon.
     """
-    if not stored:
-        return
     names = [sql.Identifier(table.schema, table.name) for table in stored]
     lockable = [name for name, table in zip(names, stored, strict=True) if table.kind == "r"]
     with _impatient(connection):
