@@ -575,6 +575,19 @@ def test_what_is_published_otherwise_by_now(
     assert info.value.transient
 
 
+def test_a_table_without_partitions_that_was_altered(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    database.execute(
+        "CREATE TABLE root (id int, a int) PARTITION BY RANGE (id);"
+        " CREATE PUBLICATION pgstream_pub FOR TABLE root WITH (publish_via_partition_root)"
+    )
+    snapshot = snapshots(database)
+    database.execute("ALTER TABLE root RENAME a TO b")
+    with pytest.raises(ServerError, match="table root was altered"):
+        snapshot.rows()
+
+
 @pytest.mark.parametrize(
     "change",
     [

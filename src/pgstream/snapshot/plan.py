@@ -312,7 +312,6 @@ def _impatient(connection: psycopg.Connection[Any]) -> Iterator[None]:
             "another session holds a table, or waits for one, with a lock that keeps readers out"
         ) from None
     except (
-        psycopg.errors.DeadlockDetected,
         psycopg.errors.InvalidSchemaName,
         psycopg.errors.UndefinedObject,  # a publication
         psycopg.errors.UndefinedTable,
@@ -351,8 +350,9 @@ def _versions(
     query = _VERSIONS
     if connection.info.server_version >= 150000:
         query += _SCHEMAS
-    tables = {table.oid for table in plan.stored} | {table.oid for table in plan.relations}
-    parameters = {"publications": list(publications), "tables": list(tables)}
+    # The columns of a partition are those of its root, and change with them.
+    tables = [relation.oid for relation in plan.relations]
+    parameters = {"publications": list(publications), "tables": tables}
     return set(connection.execute(query.encode(), parameters))
 
 
