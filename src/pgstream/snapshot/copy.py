@@ -37,8 +37,7 @@ _JOIN_SECONDS: Final = 2.0  # to wait for the threads, which see it within a tic
 # A database or a role may have set any of these. Rows that a policy would hide are an
 # error: left out in silence they would be missing for good.
 _SESSION: Final = (
-    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;"
-    " SET idle_in_transaction_session_timeout = 0; SET row_security = off"
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET row_security = off"
 )
 
 
