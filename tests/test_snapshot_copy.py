@@ -378,14 +378,17 @@ def test_the_name_of_a_type_is_in_no_known_encoding(
             connection.execute(b"CREATE TYPE \"\xe9tat\" AS ENUM ('on')")
             connection.execute(b'CREATE TABLE t (id int PRIMARY KEY, e "\xe9tat", v text)')
             connection.execute(r"INSERT INTO t VALUES (1, 'on', E'\xff')")
-            connection.execute("CREATE PUBLICATION pgstream_pub FOR TABLE t")
+            for n in range(8):  # more than one connection hands over before any is taken
+                connection.execute(f"CREATE TABLE t_{n} AS SELECT * FROM t".encode())
+            connection.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
         snapshot = snapshots(ascii_database)
         copy = snapshot.copy()
         copy._conninfo += " client_encoding=UTF8"  # as a stream has it
         with contextlib.closing(copy):
             copy.open()
+            eventually(copy._queue.full)
             rows = [row for batch in batches(copy) for row in batch.rows]
-        assert rows == [{"id": 1, "e": "on", "v": b"\xff"}]
+        assert rows == 9 * [{"id": 1, "e": "on", "v": b"\xff"}]
         snapshot.close()
         query = f"SELECT FROM pg_replication_slots WHERE database = '{name}'"
         eventually(lambda: not database.execute(query))
@@ -468,8 +471,10 @@ def test_all_of_it_is_as_the_snapshot_shows_it(
     with contextlib.closing(snapshot.copy()) as copy:
         copy.open()
         database.execute("DELETE FROM u; INSERT INTO t VALUES (-1)")
-        rows = [(batch.relation.table, row["id"]) for batch in batches(copy) for row in batch.rows]
+        found = [(batch.relation.table, batch.rows) for batch in batches(copy)]
+    rows = [(table, row["id"]) for table, some in found for row in some]
     assert sorted(rows) == [(table, n) for table in "tu" for n in range(1, 5001)]
+    assert max(len(some) for _, some in found) == copy_module._BATCH_ROWS
 
 
 def test_the_slot_is_temporary_until_it_is_made_permanent(
@@ -800,7 +805,9 @@ def test_a_slow_consumer_holds_the_server_back(
         )
         held = sum(len(batch.rows) for batch in list(copy._queue.queue) if batch)
         assert held < 60
-        assert sum(len(batch.rows) for batch in batches(copy)) == 300
+        sizes = [len(batch.rows) for batch in batches(copy)]
+    assert sum(sizes) == 300
+    assert max(sizes) <= copy_module._BATCH_BYTES / 100000 + 1
 
 
 def readers(database: Database) -> int:
@@ -917,6 +924,25 @@ def test_a_snapshot_that_has_gone(database: Database, snapshots: Callable[..., S
     )
     with pytest.raises(ServerError, match="connection of its slot was lost") as info:
         copy.open()
+    assert info.value.transient
+
+
+def test_a_snapshot_whose_session_is_just_ending(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    """Its file is still there."""
+    snapshot = snapshots(database)
+    path = database.server.data / "pg_snapshots" / str(snapshot.name)
+    kept = path.read_bytes()
+    snapshot.close()
+    eventually(lambda: not path.exists())
+    path.write_bytes(kept)
+    path.chmod(0o644)
+    try:
+        with pytest.raises(ServerError, match="connection of its slot was lost") as info:
+            snapshot.copy().open()
+    finally:
+        path.unlink()
     assert info.value.transient
 
 
