@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgstream import LSN
+from pgstream import LSN, ServerError
 from pgstream.capture import CaptureWriter, write_catalog
 from pgstream.cli.output import Output
 from pgstream.durable import sync_name
@@ -75,6 +75,34 @@ def test_the_name_of_a_new_file_is_on_the_disk(
     assert folders == [(tmp_path.stat().st_ino, sorted(os.listdir(tmp_path)))]
 
 
+def test_a_state_is_on_the_disk_before_it_takes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may have the name first, and a crash then leave an empty file."""
+    path = tmp_path / "state"
+    synced: list[tuple[bytes, int, bool]] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            synced.append((os.pread(fd, 1000, 0), len(os.listdir(tmp_path)), path.exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    make_state(path)
+    assert synced == [(path.read_bytes(), 1, False)]
+
+
+def test_what_cannot_be_a_state_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    anchor = Anchor("database", "slot")
+    anchor._file = tmp_path / "state"
+    with pytest.raises(ServerError, match="cannot write the state file"):
+        anchor.hold(SYSTEM, LSN(1))
+    assert anchor.known is None
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
 def test_the_name_that_counts_is_that_of_the_file(
     tmp_path: Path, folders: list[tuple[int, list[str]]]
 ) -> None:
@@ -100,8 +128,25 @@ def test_a_file_system_that_syncs_no_directories(
 
         return fsync
 
-    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
-    sync_name(tmp_path / "file")
+    for number in (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOENT):
+        monkeypatch.setattr(os, "fsync", refuse(number))
+        sync_name(tmp_path / "file")
     monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         sync_name(tmp_path / "file")
+
+
+def test_a_directory_is_open_no_longer_than_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        opened.append(fd)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    sync_name(tmp_path / "file")
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(opened[0])

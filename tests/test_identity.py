@@ -183,6 +183,8 @@ def test_the_file_of_another_slot_is_refused(shop: Database, file: Path) -> None
     read_all(shop, state_file=file)
     with pytest.raises(ConfigError, match="give each slot a state file of its own"):
         pgstream.connect(shop.dsn, slot="another", state_file=file)
+    with pytest.raises(ConfigError, match="of 'another'"):
+        Anchor("another", f"slot_{shop.name}", file)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"slot": 1', '{"position": "x"}', "\xff"])
@@ -276,8 +278,12 @@ def test_an_older_timeline_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("server", "ends"),
-    [(System("7", 2, LSN(1000), False), {1: LSN(800)}), (System("7", 1, LSN(800), False), {})],
-    ids=["a failover", "a backup"],
+    [
+        (System("7", 2, LSN(1000), False), {1: LSN(800)}),
+        (System("7", 1, LSN(800), False), {}),
+        (System("7", 2, LSN(1000), True), {1: LSN(800)}),
+    ],
+    ids=["a failover", "a backup", "a standby of another primary"],
 )
 def test_what_was_handed_out_and_is_lost_is_not_confirmed(
     server: System, ends: dict[int, LSN]

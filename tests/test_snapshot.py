@@ -8,6 +8,7 @@ import io
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +264,11 @@ def test_asyncio_can_be_left_in_the_middle(database: Database) -> None:
 
     asyncio.run(main())
     eventually(lambda: slots(database) == [])
+    readers = (
+        f"SELECT FROM pg_stat_activity WHERE datname = '{database.name}'"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    eventually(lambda: database.execute(readers) == [])
 
 
 @pytest.mark.parametrize("lost", ["slot", "reader"])
@@ -352,6 +358,19 @@ def test_the_slot_is_in_use_while_the_copy_lasts(
             if isinstance(event, SnapshotEnd):
                 break
     assert seen[0] < seen[1]
+
+
+def test_no_timeout_of_the_database_ends_the_session_of_the_slot(database: Database) -> None:
+    fill(database)
+    database.execute(f"ALTER DATABASE {database.name} SET idle_session_timeout = '300ms'")
+    begun = 0
+    with follow(database) as stream:
+        for event in stream:
+            if isinstance(event, SnapshotBegin):
+                begun += 1
+                time.sleep(1)
+            stream.ack()
+    assert begun == 1
 
 
 def test_a_late_acknowledgement_of_a_copy_that_was_lost_counts_for_nothing(

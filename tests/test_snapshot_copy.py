@@ -17,6 +17,7 @@ import pgstream
 import workload
 from pgstream import (
     LSN,
+    ConnectionFailed,
     ConnectionLost,
     Insert,
     ProtocolError,
@@ -797,6 +798,7 @@ def test_a_slow_consumer_holds_the_server_back(
     snapshot = snapshots(database, snapshot_jobs=1)
     with contextlib.closing(snapshot.copy()) as copy:
         copy.open()
+        eventually(copy._queue.full)
         eventually(
             lambda: database.execute(
                 "SELECT FROM pg_stat_activity WHERE wait_event = 'ClientWrite'"
@@ -834,6 +836,33 @@ def test_it_can_be_left_at_any_time(database: Database, snapshots: Callable[...,
     copy.close()
     eventually(lambda: readers(database) == 0)
     copy.close()
+
+
+def test_it_can_be_left_when_all_is_read(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    """The queue is full, and has no room for the word that nothing more comes."""
+    database.execute(
+        "CREATE TABLE t (id int); CREATE TABLE u (id int);"
+        " CREATE PUBLICATION pgstream_pub FOR ALL TABLES"
+    )
+    copy = snapshots(database, snapshot_jobs=1).copy()
+    copy.open()
+    [thread] = copy._threads
+    eventually(copy._queue.full)
+    eventually(lambda: readers(database) == 0)
+    copy.close()
+    eventually(lambda: not thread.is_alive())
+
+
+def test_a_connection_that_is_turned_away(
+    database: Database, snapshots: Callable[..., Snapshot]
+) -> None:
+    copy = snapshots(database).copy()
+    copy._conninfo += " dbname=nowhere"
+    with pytest.raises(ConnectionFailed, match="does not exist") as info:
+        copy.open()
+    assert not info.value.transient
 
 
 def test_a_deadlock_with_another_session(

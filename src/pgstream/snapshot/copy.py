@@ -339,9 +339,8 @@ class Copy:
 
 
 def _readable(pgconn: PGconn) -> PQGen[None]:
-    """Wait until something arrives."""
-    while not (yield Wait.R):
-        pass
+    """Wait for what arrives, or for a tick."""
+    yield Wait.R
     pgconn.consume_input()
 
 
