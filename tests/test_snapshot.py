@@ -137,7 +137,8 @@ def test_the_copy_and_the_stream_are_the_table(any_database: Database, target: D
     assert [text.split(",")[0] for text in told] == ["copying 2 tables", "the copy is done"]
 
 
-def test_the_events_of_a_copy(database: Database) -> None:
+def test_the_events_of_a_copy(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgstream.snapshot.course._PROGRESS_SECONDS", 3600.0)
     fill(database, 5000)
     seen: list[SnapshotProgress] = []
     with follow(database, until=None, progress=seen.append, snapshot_jobs=3) as stream:
@@ -163,7 +164,8 @@ def test_the_events_of_a_copy(database: Database) -> None:
     assert isinstance(insert, Insert)
     assert insert.relation == begin.relations[1]
     assert insert.new["line"] == "after"
-    assert (seen[-1].rows, seen[-1].fraction, seen[-1].tables_done) == (10_000, 1.0, 2)
+    assert len(seen) == 2  # the first, and the last
+    assert (seen[1].rows, seen[1].fraction, seen[1].tables_done) == (10_000, 1.0, 2)
 
 
 def test_a_copy_that_is_done_is_not_repeated(database: Database) -> None:
@@ -203,6 +205,16 @@ def test_what_was_acknowledged_last_is_kept(database: Database) -> None:
     assert slots(database) == [(slot(database), False, str(event.lsn))]
     with follow(database) as stream:
         assert [type(event).__name__ for event in stream] == ["Begin", "Insert", "Commit"]
+
+
+def test_a_slot_whose_name_has_no_room_for_more(database: Database) -> None:
+    """The temporary slot has a name of its own, which is no longer."""
+    fill(database)
+    name = f"{slot(database):x<63}"
+    with follow(database, slot=name) as stream:
+        for _ in stream:
+            stream.ack()
+    assert [kept for kept, _, _ in slots(database)] == [name]
 
 
 def test_batches(database: Database) -> None:
@@ -352,25 +364,41 @@ def test_the_slot_is_in_use_while_the_copy_lasts(
     query = f"SELECT inactive_since FROM pg_replication_slots WHERE database = '{database.name}'"
     seen = []
     with follow(database) as stream:
+
+        def later() -> None:
+            try:
+                eventually(lambda: database.execute(query)[0] > seen[-1], SECONDS)
+                seen.extend(database.execute(query))
+            finally:
+                stream.ack()
+
+        thread = threading.Thread(target=later)
         for event in stream:
             if isinstance(event, SnapshotBegin | SnapshotEnd):
                 seen += database.execute(query)
             if isinstance(event, SnapshotEnd):
-                break
-    assert seen[0] < seen[1]
+                thread.start()
+        thread.join()
+    assert len(seen) == 3
+    assert seen[0] < seen[1] < seen[2]
 
 
-def test_no_timeout_of_the_database_ends_the_session_of_the_slot(database: Database) -> None:
+def test_no_timeout_of_the_database_ends_the_session_of_the_slot(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in a transaction until it is used for the first time, and in none after that."""
+    monkeypatch.setattr("pgstream.snapshot.course._PING_SECONDS", 0.0)
     fill(database)
-    database.execute(f"ALTER DATABASE {database.name} SET idle_session_timeout = '300ms'")
+    for name in ("idle_session", "idle_in_transaction_session", "transaction"):
+        database.execute(f"ALTER DATABASE {database.name} SET {name}_timeout = '300ms'")
     begun = 0
     with follow(database) as stream:
         for event in stream:
-            if isinstance(event, SnapshotBegin):
-                begun += 1
+            begun += isinstance(event, SnapshotBegin)
+            assert begun == 1
+            if isinstance(event, SnapshotBegin | SnapshotEnd):
                 time.sleep(1)
             stream.ack()
-    assert begun == 1
 
 
 def test_a_late_acknowledgement_of_a_copy_that_was_lost_counts_for_nothing(

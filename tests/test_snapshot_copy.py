@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import waiting
+from psycopg import sql, waiting
 
 import pgstream
 import workload
@@ -32,6 +32,7 @@ from pgstream.messages import Column
 from pgstream.snapshot import copy as copy_module
 from pgstream.snapshot import plan
 from pgstream.snapshot.copy import Batch, Copy
+from pgstream.snapshot.progress import Meter
 from pgstream.snapshot.rows import TextRows
 from pgstream.snapshot.slot import be_patient, make_permanent, temporary_name
 from replica import exactly, select, select_text
@@ -994,10 +995,42 @@ def test_text_rows(decoder_impl: Any) -> None:
     ]
 
 
+def test_text_rows_without_columns(decoder_impl: Any) -> None:
+    rows = TextRows(decoder_impl(), Relation(5, "public", "nothing", "d", ()))
+    assert rows([b"\n", b"\n"]) == [{}, {}]
+
+
 @pytest.mark.parametrize("line", [b"\n", b"1\n", b"1\t2\t3\n", b"x\ty\n", b""])
 def test_text_rows_that_are_damaged(decoder_impl: Any, line: bytes) -> None:
     with pytest.raises(ProtocolError):
         TextRows(decoder_impl(), ITEMS)([line])
+
+
+def test_progress_is_measured_in_pages() -> None:
+    """As far as a part has come that has more rows than expected, or nobody knows how many."""
+    other = Relation(6, "other", "items", "d", ())
+    query = sql.SQL("SELECT").format()
+    parts = (
+        plan.Part(ITEMS, query, 6, 60.0),
+        plan.Part(ITEMS, query, 2, 0.0),
+        plan.Part(other, query, 2, 20.0),
+    )
+    meter = Meter(plan.Plan((ITEMS, other), parts))
+    seen = []
+    for index, rows, last in (
+        (0, 30, False),
+        (0, 45, False),
+        (1, 10, False),
+        (0, 5, True),
+        (1, 0, True),
+        (2, 10, False),
+        (2, 10, True),
+    ):
+        meter.count(index, parts[index], rows, 2 * rows, last=last)
+        progress = meter.progress()
+        seen.append((round(progress.fraction, 6), progress.tables_done))
+    assert seen == [(0.3, 0), (0.6, 0), (0.6, 0), (0.6, 0), (0.8, 1), (0.9, 1), (1.0, 2)]
+    assert (progress.rows, progress.bytes, progress.table) == (110, 220, "other.items")
 
 
 def test_the_pieces_are_bounded() -> None:

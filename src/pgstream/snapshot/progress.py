@@ -66,7 +66,6 @@ class Meter:
         self._seen[index] += rows
         if last:
             self._finished += part.pages
-            self._seen[index] = -1
             self._left[part.relation.oid] -= 1
         else:
             self._share += self._come(index, part)

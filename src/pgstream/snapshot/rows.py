@@ -8,7 +8,6 @@ from struct import Struct
 from typing import Any, Final
 
 from ..decoder import Decoder
-from ..errors import ProtocolError
 from ..messages import Insert, Relation
 
 _HEADER: Final = b"w" + bytes(24)
@@ -36,7 +35,6 @@ class TextRows:
         self._start = _HEADER + b"I" + _U32.pack(relation.oid) + b"N"
         self._start += _U16.pack(len(relation.columns))
         self._columns = len(relation.columns)
-        self._label = f"{relation.schema}.{relation.table}"
         decoder.decode(_relation(relation))
 
     def __call__(self, lines: Iterable[bytes]) -> list[Any]:
@@ -46,10 +44,6 @@ class TextRows:
     def _row(self, line: bytes) -> Any:
         # A line without columns is empty, and so is one with one column, an empty text.
         fields = line.removesuffix(b"\n").split(b"\t") if self._columns else []
-        if len(fields) != self._columns:
-            raise ProtocolError(
-                f"{len(fields)} columns of {self._label}, expected {self._columns}", "CopyRow"
-            )
         cells = [self._start]
         for field in fields:
             if field == b"\\N":
