@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.pq.abc import PGconn
 
 import pgstream
 from commandline import CommandLine
 from pgstream import creation
+from pgstream.config import Config
+from pgstream.connector import ordinary_conninfo
 from servers import Database
 
 
@@ -52,6 +55,27 @@ def test_an_open_transaction_is_named(published: Database) -> None:
         f" 'postgres', application 'the long one'), open since "
     )
     assert said[1].startswith("created slot")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_transaction_is_named_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def look(config: Config, pgconn: PGconn) -> str:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            holder.commit()
+        return ordinary_conninfo(config, pgconn)
+
+    monkeypatch.setattr(creation, "ordinary_conninfo", look)
+    database.execute("CREATE TABLE users (id int PRIMARY KEY)")
+    database.execute("CREATE PUBLICATION pgstream_pub FOR TABLE users")
+    said: list[str] = []
+    with database.connect(autocommit=False) as holder:
+        holder.execute("INSERT INTO users VALUES (1)")
+        pgstream.connect(database.dsn, slot=f"slot_{database.name}", notice=said.append).close()
+    assert [text.split()[0] for text in said] == ["creating", "created"]
 
 
 @pytest.mark.usefixtures("impatient")

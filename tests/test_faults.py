@@ -24,7 +24,10 @@ from pgstream import (
     SlotNotFound,
     connector,
 )
+from pgstream.config import Config
 from pgstream.embedded import Server, embedded_installation
+from pgstream.errors import NoBinaryForm
+from pgstream.faults import refused
 from servers import Database
 from waiting import eventually
 
@@ -323,3 +326,57 @@ def test_the_connection_is_terminated(published: Database) -> None:
         published.execute(f"SELECT pg_terminate_backend({pid})")
         with pytest.raises(ConnectionLost, match="terminating"):
             next(stream)
+
+
+def test_a_password_that_is_a_word_of_the_message() -> None:
+    with pytest.raises(ConnectionFailed, match="is the server running") as caught:
+        pgstream.connect("host=127.0.0.1 port=1 password=refused")
+    assert "refused" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "streaming", "kind", "hint", "transient"),
+    [
+        ("42883", "no binary output function", True, NoBinaryForm, "", False),
+        ("42883", "function f() does not exist", False, ServerError, "", False),
+        ("42704", 'publication "p" does not exist', True, PublicationNotFound, "older", False),
+        ("42704", 'slot "one" does not exist', False, SlotNotFound, "slot create", False),
+        ("42704", 'type "t" does not exist', False, ServerError, "", False),
+        ("42710", 'slot "one" already exists', False, ServerError, "slot drop one", False),
+        ("42710", 'publication "p" already exists', False, ServerError, "", False),
+        ("54000", "out of memory", True, ServerError, "1 GB", False),
+        ("54000", "too many columns", False, ServerError, "", False),
+        ("42P01", 'relation "t" does not exist', False, ServerError, "schema.table", False),
+        ("3F000", 'schema "s" does not exist', False, ServerError, "schema.table", False),
+        ("42501", "to use replication slots", False, ReplicationNotAllowed, "ALTER ROLE", False),
+        ("42501", "for table t", False, ReplicationNotAllowed, "owner of the database", False),
+        ("53400", "all replication slots are in use", False, ServerError, "drop a slot", False),
+        ("58P01", "requested WAL segment", True, SlotLost, "doctor", False),
+        ("55000", 'can no longer access slot "one"', True, SlotLost, "doctor", False),
+        ("55000", "not now", True, ServerError, "", False),
+        ("57P01", "terminating connection", True, ConnectionLost, "server is back", True),
+        ("08006", "connection failure", True, ConnectionLost, "server is back", True),
+        ("53100", "could not write", False, ServerError, "run out of", True),
+        ("57014", "canceling statement", True, ServerError, "run out of", True),
+        ("57014", "canceling statement", False, ServerError, "", False),
+    ],
+)
+def test_what_the_server_refused(
+    database: Database,
+    state: str,
+    said: str,
+    streaming: bool,
+    kind: type[ServerError],
+    hint: str,
+    transient: bool,
+) -> None:
+    config = Config(dsn=psycopg.conninfo.make_conninfo(password=SECRET), slot="one")
+    statement = f"DO $$ BEGIN RAISE '{said}' USING ERRCODE = '{state}', DETAIL = '{SECRET}'; END $$"
+    with database.connect() as connection, pytest.raises(psycopg.Error) as raised:
+        connection.execute(statement.encode())
+    error = refused(raised.value, config, streaming=streaming)
+    assert type(error) is kind
+    assert error.message == f"{said} (***)"
+    assert hint in error.hint
+    assert bool(hint) == bool(error.hint)
+    assert error.transient is transient

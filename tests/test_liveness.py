@@ -14,6 +14,7 @@ import pytest
 
 import pgstream
 from pgstream import LSN, Begin, Commit, Event, Insert, SnapshotBegin, SnapshotRow, Stream
+from pgstream.heartbeat import Heartbeat
 from proxy import Proxy
 from servers import Database
 from waiting import eventually
@@ -262,3 +263,42 @@ def test_a_copy_that_nobody_holds_is_not_kept(shop: Database) -> None:
     seen = [type(next(streams[0])) for _ in range(3)]
     assert seen == [SnapshotBegin, SnapshotRow, SnapshotRow]
     let_go(streams)
+
+
+def test_a_heartbeat_that_is_stopped_has_ended() -> None:
+    class Slow:
+        ended = False
+
+        def beat(self) -> float:
+            begun.set()
+            time.sleep(0.3)
+            self.ended = True
+            return 60.0
+
+    begun = threading.Event()
+    slow = Slow()
+    heartbeat = Heartbeat(slow.beat)
+    heartbeat.stop()  # before it has begun
+    heartbeat = Heartbeat(slow.beat)
+    heartbeat.start()
+    begun.wait()
+    heartbeat.stop()
+    assert slow.ended
+
+
+def test_a_heartbeat_may_stop_itself() -> None:
+    """Where its beat is the last that held a stream, it is the one to let it go."""
+
+    class Last:
+        stopped = False
+
+        def beat(self) -> float:
+            heartbeat.stop()
+            self.stopped = True
+            return 0.0
+
+    last = Last()
+    heartbeat = Heartbeat(last.beat)
+    heartbeat.start()
+    eventually(lambda: last.stopped)
+    eventually(lambda: not heartbeat._thread.is_alive())
