@@ -78,6 +78,22 @@ def test_a_handler_that_blocks_keeps_its_connection(shop: Database) -> None:
         assert stream.status().reconnects == 0
 
 
+def test_a_status_update_without_a_position_leaves_it(shop: Database) -> None:
+    """As the one that goes out beside a handler, which may not know what was handled."""
+    shown = (
+        "SELECT write_lsn::text, flush_lsn::text FROM pg_stat_replication"
+        f" JOIN pg_replication_slots ON active_pid = pid WHERE database = '{shop.name}'"
+    )
+    with open_stream(shop) as stream:
+        connector = stream._session._connector
+        assert connector is not None
+        connector.report(LSN(0x300), LSN(0x200))
+        eventually(lambda: shop.execute(shown) == [("0/300", "0/200")])
+        connector.report(LSN(0x400))
+        eventually(lambda: shop.execute(shown)[0][0] == "0/400")
+        assert shop.execute(shown) == [("0/400", "0/200")]
+
+
 def test_a_handler_that_blocks_asyncio_keeps_its_connection(shop: Database) -> None:
     async def main() -> tuple[int | None, int | None, int]:
         dsn = f"{shop.dsn} options='{SHORT}'"
