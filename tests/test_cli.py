@@ -870,9 +870,9 @@ def test_a_dsn_in_the_wrong_place_is_shown_without_its_password(
         (2, ["run", *dsn, "--slot", given]),
         (2, ["run", *dsn, "--until-lsn", given]),
         (2, ["run", *dsn, "--format", given]),
-        (1, ["run", *dsn, "--publication", given]),
+        (2, ["run", *dsn, "--publication", given]),
         (1, ["run", *dsn, "--output", f"{given}/file"]),
-        (1, ["doctor", *dsn, "--publication", given]),
+        (2, ["doctor", *dsn, "--publication", given]),
         (2, ["slot", "drop", *dsn, given]),
         (1, ["replay", given]),
     ):

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
 
 import pgstream
 from pgstream import ConnectionFailed
@@ -31,6 +32,35 @@ def test_every_form_of_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert redact("password='it\\'s a secret'", "'it\\'s a secret': it's a secret") == "'***': ***"
     monkeypatch.delenv("PGPASSWORD")
     assert redact("host=db", "nothing to hide") == "nothing to hide"
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        *("password", "sslpassword", "oauth_client_secret"),
+        *("scram_client_key", "scram_server_key"),
+    ],
+)
+def test_every_keyword_that_holds_a_secret(keyword: str) -> None:
+    if all(option.keyword != keyword.encode() for option in Conninfo.get_defaults()):
+        pytest.skip("this libpq does not know it")
+    assert redact(f"host=db {keyword}=s3same", "it is s3same") == "it is ***"
+    assert redact_unknown(f"{keyword} = s3same") == f"{keyword} = ***"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "hostaddr=192.0.2.1 host=db password=192.0.2.1",
+        "host=one.example,192.0.2.1 password=192.0.2.1",
+        "host=192.0.2.1,one.example password=192.0.2.1",
+        "password=192.0.2.1",  # where the environment leads to
+    ],
+)
+def test_where_a_dsn_leads_to_is_shown(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "host" not in dsn:
+        monkeypatch.setenv("PGHOST", "192.0.2.1")
+    assert redact(dsn, "connection to 192.0.2.1 failed") == "connection to 192.0.2.1 failed"
 
 
 PASSWORDS = [
@@ -66,12 +96,16 @@ def test_a_text_that_does_not_hold_the_password_stays_as_it_is(password: str) ->
     ("password", "text", "expected"),
     [
         ("longer one", "xlonger oney", "x***y"),
-        ("s3same", "(s3same) s3same's s3sames", "(***) ***'s s3sames"),
+        ("longer-1", "xlonger-1y", "x***y"),
+        ("back\\slash'es", "'back\\\\slash\\'es'", "'***'"),
+        ("s3same", "(s3same) s3same's s3sames xs3same", "(***) ***'s s3sames xs3same"),
+        ("s3", "password=s3 password=s3same", "password=*** password=s3same"),
         ("!abc", "x!abc", "x***"),
         ("ab", 'ab "ab" abc', 'ab "***" abc'),
         ("shop", "shop shop-2 workshop", "shop shop-2 workshop"),
         ("shop-2024", "shop-2024 of shop", "*** of shop"),
         ("pgstream_slot", 'slot "pgstream_slot"', 'slot "pgstream_slot"'),
+        ("pgstream_pub", 'publication "pgstream_pub"', 'publication "pgstream_pub"'),
         ("Orders", 'table "Orders"', 'table "Orders"'),
     ],
 )
@@ -86,8 +120,10 @@ def test_a_password_by_itself(password: str, text: str, expected: str) -> None:
         ("at postgresql://me:s3same@h/d, no", "at postgresql://me:***@h/d, no"),
         ("postgresql://:a b@c@h", "postgresql://:***@h"),
         ("postgresql://me@h:5432/d", "postgresql://me@h:5432/d"),
+        ("postgresql://me@server:s3same@server/d", "postgresql://me@server:***@server/d"),
         ("host=h Password = 'a \\' b' user=me", "host=h Password = *** user=me"),
         ("PGPASSWORD=x oauth_client_secret=y", "PGPASSWORD=*** oauth_client_secret=***"),
+        ("scram_client_key=x scram_server_key=y", "scram_client_key=*** scram_server_key=***"),
         ("write postgresql://user:password@host, or 'password=…'",) * 2,
         ("password authentication failed",) * 2,
     ],

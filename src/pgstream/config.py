@@ -18,7 +18,7 @@ from .dsn import parse_dsn
 from .errors import ConfigError
 from .lsn import LSN
 from .messages import Payload
-from .redaction import redact
+from .redaction import redact, redact_unknown
 from .rows import RowFactory, dict_row
 from .types import Numeric
 
@@ -143,7 +143,7 @@ class Config:
         _set(self, "transfer", "binary" if is_binary else "text")
         _one_of("numeric", self.numeric, get_args(Numeric))
         if self.until is not None and self.until != "now" and not isinstance(self.until, LSN):
-            raise ConfigError(f"until is {self.until!r}", "give an LSN, 'now' or None")
+            raise ConfigError(f"until is {_shown(self.until)}", "give an LSN, 'now' or None")
         if not (self.status_interval > 0 and math.isfinite(self.status_interval)):
             raise ConfigError(
                 f"status_interval is {self.status_interval}", "give a number of seconds above 0"
@@ -172,16 +172,16 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, wanted):
                 kinds = " or ".join(kind.__name__ for kind in wanted)
-                shown = type(value).__name__ if name == "dsn" else repr(value)
+                shown = type(value).__name__ if name == "dsn" else _shown(value)
                 raise ConfigError(f"{name} is {shown}", f"give {kinds.replace('NoneType', 'None')}")
         for name in ("publication", "tables"):
             value = getattr(self, name)
             if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
-                raise ConfigError(f"{name} is {value!r}", "give a name, or a list of names")
+                raise ConfigError(f"{name} is {_shown(value)}", "give a name, or a list of names")
         for name in ("json_loads", "row_factory", "progress", "notice", "tap"):
             value = getattr(self, name)
             if not callable(value) and (value is not None or name in ("json_loads", "row_factory")):
-                raise ConfigError(f"{name} is {value!r}", "give a function")
+                raise ConfigError(f"{name} is {_shown(value)}", "give a function")
 
     def tell(self, text: str, level: int = logging.INFO) -> None:
         """Say what is worth telling a person: to ``notice``, or without it to the log."""
@@ -208,7 +208,7 @@ def check_slot(name: str) -> None:
     """
     if not _SLOT.fullmatch(name):
         raise ConfigError(
-            f"{name!r} cannot be the name of a replication slot",
+            f"{_shown(name)} cannot be the name of a replication slot",
             "use 1 to 63 lower-case letters, digits and underscores",
         )
 
@@ -234,7 +234,8 @@ def parse_table(text: str) -> Table:
     found = _TABLE.fullmatch(text)
     if found is None:
         raise ConfigError(
-            f"{text!r} is not the name of a table", 'write schema.table, or "odd.schema"."a table"'
+            f"{_shown(text)} is not the name of a table",
+            'write schema.table, or "odd.schema"."a table"',
         )
     table = unquote(found[1] or "public"), unquote(found[2])
     for part in table:
@@ -259,16 +260,27 @@ def unquote(name: str) -> str:
 
 
 def _check_identifier(what: str, name: str) -> None:
+    if redact_unknown(name) != name:  # or it would stand in the server's log
+        raise ConfigError(
+            f"{_shown(name)} is a DSN, not the name of a {what}", "give it as the dsn"
+        )
     if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > NAME_LIMIT:
         raise ConfigError(
-            f"{name!r} cannot be the name of a {what}",
+            f"{_shown(name)} cannot be the name of a {what}",
             f"a name has 1 to {NAME_LIMIT} bytes and no NUL",
         )
 
 
+def _shown(value: object) -> str:
+    """What was given, without the password of a DSN that was given in its place."""
+    return redact_unknown(repr(value))
+
+
 def _one_of(setting: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{setting} is {value!r}", f"give one of {', '.join(map(repr, allowed))}")
+        raise ConfigError(
+            f"{setting} is {_shown(value)}", f"give one of {', '.join(map(repr, allowed))}"
+        )
 
 
 def _set(config: Config, name: str, value: object) -> None:

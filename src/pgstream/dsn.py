@@ -9,8 +9,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from .errors import ConfigError
+from .redaction import PUBLIC
 
 _PORT: Final = re.compile(r"(?:[0-9]{1,5})?(?:,(?:[0-9]{1,5})?)*")
+# What no name has, but a DSN that was put in its place, or that has commas for spaces.
+_SETTINGS: Final = re.compile(r"://|(?:password|secret)\s*=", re.IGNORECASE)
 
 # How libpq begins to say what is wrong. It goes on with a piece of the DSN, which may be one of
 # the password.
@@ -44,23 +47,32 @@ def parse_dsn(dsn: str) -> dict[str, Any]:
     )
     if "\0" in dsn:
         raise ConfigError("the DSN holds a NUL byte", hint)
+    if any("\ud800" <= character <= "\udfff" for character in dsn):
+        raise ConfigError("the DSN is not UTF-8 text", hint)
     scheme, separator, rest = dsn.partition("://")
     if separator and "+" in scheme and scheme.startswith("postgres"):
         raise ConfigError("the DSN names a driver", "write postgresql:// without '+driver'")
     is_url = bool(separator) and scheme in ("postgres", "postgresql")
     if not is_url and re.fullmatch(r"\w+", scheme) and separator:
         raise ConfigError("the DSN is the URL of something else than PostgreSQL", hint)
+    reason: str | None = None
     try:
         parameters = conninfo_to_dict(dsn)
     except psycopg.Error as error:
-        raise ConfigError(f"the DSN cannot be parsed{_reason(dsn, str(error))}", hint) from None
+        reason = _reason(dsn, str(error))
+    if reason is not None:  # out here, or libpq's words would be the context of ours
+        raise ConfigError(f"the DSN cannot be parsed{reason}", hint)
     if is_url:
-        # libpq would take a part of such a password for a host or a database, and show it.
-        authority, _, path = rest.partition("?")[0].partition("/")
-        if authority.count("@") > 1 or "@" in path:
+        # libpq would take a part of such a password for a host or a database, and show it. For it
+        # the password ends at the first "@", also behind a "?", if no "/" comes before.
+        user, found, place = rest.partition("@")
+        if not found or "/" in user:
+            place = rest
+        if "@" in place.partition("?")[0]:
             raise ConfigError("the DSN has an '@' or '/' where there can be none", hint)
-    if "://" in str(parameters.get("dbname", "")):
-        raise ConfigError("the DSN has a URL where the name of the database stands", hint)
+    for name in PUBLIC:
+        if _SETTINGS.search(str(parameters.get(name, ""))):
+            raise ConfigError(f"the DSN has other settings where the {name} stands", hint)
     if not _PORT.fullmatch(str(parameters.get("port", ""))):
         raise ConfigError("the port in the DSN is not a number", hint)
     parameters.pop("replication", None)

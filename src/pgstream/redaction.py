@@ -23,15 +23,19 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 MASK: Final = "***"
-SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
+SECRETS: Final = (
+    *("password", "sslpassword", "oauth_client_secret"),
+    *("scram_client_key", "scram_server_key"),  # as good as the password
+)
 PUBLIC: Final = ("host", "hostaddr", "port", "dbname", "user")
 _LONG: Final = 8
 _WORD: Final = 4
 _QUOTES: Final = "[\"'`«»„“”\u2018\u2019]"
+_KEYWORDS: Final = "(?i:password|client_secret|client_key|server_key)"
 # Whatever may be a password, up to the last "@"; but for those of our own examples.
 _ANY_PASSWORD: Final = re.compile(
-    r"(://[^:@/\s]*:(?!password@)).*(?=@)"
-    r"|((?i:password|client_secret)\s*=\s*)(?!…)(?:'(?:[^'\\]|\\.)*'|\S+)"
+    r"(://[^:/\s]*:(?!password@)).*(?=@)"
+    rf"|({_KEYWORDS}\s*=\s*)(?!…)(?:'(?:[^'\\]|\\.)*'|\S+)"
 )
 _URL_PASSWORD: Final = re.compile(r"://[^:@/]*:([^@]*)@")
 
@@ -105,7 +109,7 @@ def _word(name: str) -> re.Pattern[str]:
 
 def _placed(form: str) -> re.Pattern[str]:
     """Where it stands as a password: ``://user:form@``, ``password=form``, ``PGPASSWORD=form``."""
-    before = r"""://[^:@/\s]*:|(?i:password|client_secret)\s*=\s*["']?"""
+    before = rf"""://[^:@/\s]*:|{_KEYWORDS}\s*=\s*["']?"""
     return re.compile(rf"(?:{before})({_pattern(form)})(?!\w)")
 
 
