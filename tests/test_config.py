@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,10 @@ def test_a_dsn_that_is_right_though_it_looks_odd() -> None:
         ({"reconnect_timeout": -1}, "reconnect_timeout is -1"),
         ({"reconnect_timeout": float("nan")}, "reconnect_timeout is nan"),
         ({"handler_timeout": 0}, "handler_timeout is 0"),
+        ({"handler_timeout": float("nan")}, "handler_timeout is nan"),
         ({"silence_timeout": -5}, "silence_timeout is -5"),
+        ({"snapshot_jobs": 0}, "snapshot_jobs is 0"),
+        ({"snapshot_jobs": 65}, "snapshot_jobs is 65"),
         ({"numeric": "int"}, "numeric is 'int'"),
     ],
 )
@@ -189,6 +193,12 @@ def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(Config) if field.init])
+def test_no_setting_takes_just_anything(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is "):
+        Config(**{name: object()})
+
+
 def test_settings_that_can_be() -> None:
     config = Config(
         slot="a_1" + "x" * 60,
@@ -196,7 +206,10 @@ def test_settings_that_can_be() -> None:
         tables=["a", "b.a", '"x.y"."a""b"', "public.a"],
         until=LSN(5),
         status_interval=0.1,
+        reconnect_timeout=0,
         memory_limit=0,
+        snapshot_jobs=64,
+        state_file=Path("state"),
     )
     assert config.publications == ("Odd, one", "ü" * 31)
     assert config.table_names == (("public", "a"), ("b", "a"), ("x.y", 'a"b'))

@@ -49,6 +49,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "two_phase": (bool,),
     "messages": (bool,),
     "failover": (bool,),
+    "state_file": (str, os.PathLike, NoneType),
     "status_interval": _SECONDS,
     "reconnect_timeout": (*_SECONDS, NoneType),
     "handler_timeout": (*_SECONDS, NoneType),
