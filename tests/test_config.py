@@ -95,6 +95,8 @@ def test_every_kind_of_dsn(dsn: str) -> None:
         "sesame",
         'password=my "sesame" after "x"',
         "postgresql://me:?pass@sesame@db/shop",
+        "postgresql://me:12/word?sesame=x@db/shop",
+        "postgresql://me:pass@h?sesame=x@db/shop",
         "postgresql://me:s3same\udcff@db/shop",
         "host=db,port=5432,password=sesame",
         "host=db;port=5432;Password=sesame",
@@ -126,6 +128,7 @@ def test_a_dsn_that_is_refused_is_not_shown(dsn: str) -> None:
         ("host=db password=my pw", 'missing "="'),
         ("host=db password='pw", "unterminated quoted string"),
         ("mysql://me:pw@db/shop", "the DSN is the URL of something else than PostgreSQL"),
+        ("postgresql+psycopg2://me:pw@db/shop", "the DSN names a driver"),
     ],
 )
 def test_why_a_dsn_is_refused(dsn: str, reason: str) -> None:
@@ -135,6 +138,12 @@ def test_why_a_dsn_is_refused(dsn: str, reason: str) -> None:
     assert reason in said
     assert "secret" not in said
     assert not said.endswith(":")
+
+
+def test_not_even_a_letter_of_a_dsn_is_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(dsn="postgresql://me:pw@[::1]qw/shop")
+    assert caught.value.message == "the DSN cannot be parsed: unexpected character"
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://me:s3same@db/shop", "password='s3same'"])

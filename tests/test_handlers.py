@@ -29,6 +29,7 @@ from pgstream.messages import (
     Delete,
     Event,
     Insert,
+    JSONLines,
     LogicalMessage,
     Origin,
     Prepare,
@@ -41,6 +42,7 @@ from pgstream.messages import (
     Update,
 )
 from pgstream.types import JSONText
+from pgstream.visible import visible
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 USERS = Relation(
@@ -388,7 +390,7 @@ def test_console_colours_differ_by_kind_and_only_colours_differ() -> None:
     assert click.unstyle(coloured) == console(*events)
 
 
-@pytest.mark.parametrize("control", ["\x1b[31m", "\x9b31m", "\x7f", "\r", "\n", "\x00"])
+@pytest.mark.parametrize("control", ["\x1b[31m", "\x9b31m", "\x7f", "\x0b", "\r", "\n", "\x00"])
 def test_nothing_in_the_database_reaches_the_terminal_as_a_control_character(control: str) -> None:
     relation = replace(USERS, schema=control, table=control)
     text = console(
@@ -405,7 +407,7 @@ def test_nothing_in_the_database_reaches_the_terminal_as_a_control_character(con
     [
         *("\x80", "\x85", "\x9d", "\xad", "\u061c", "\u180e", "\u200b", "\u200e", "\u200f"),
         *("\u2028", "\u2029", *"\u202a\u202b\u202c\u202d\u202e", *"\u2066\u2067\u2068\u2069"),
-        *("\u2060", "\ufeff", "\ufff9", "\U0001d173", "\U000e0001", "\U000e0041"),
+        *("\u2060", "\ufeff", "\ufff9", "\U0001bca0", "\U0001d173", "\U000e0001", "\U000e0041"),
     ],
     ids=lambda character: f"U+{ord(character):04X}",
 )
@@ -423,6 +425,18 @@ def test_what_turns_the_text_or_is_not_seen_is_shown_as_an_escape(character: str
     assert all(one == "\n" or one.isprintable() for one in text)
     row = json.loads(text.partition("data=")[2].partition("\n[")[0])
     assert row == {f"c{character}": f"d{character}", "json": [f"e{character}"]}
+
+
+def test_lines_of_json_are_shown_with_the_same_escapes() -> None:
+    assert console(JSONLines(b'{"new":{"a":"\x7f"}}\n')) == '{"new":{"a":"\\u007f"}}\n'
+
+
+def test_no_control_character_is_left_but_tab_and_line_feed() -> None:
+    controls = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+    assert [control for control in controls if control in visible("".join(controls))] == [
+        "\t",
+        "\n",
+    ]
 
 
 def test_what_scripts_are_written_with_is_shown() -> None:
