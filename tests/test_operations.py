@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,10 +17,12 @@ import psycopg
 import pytest
 
 import pgstream
+from commandline import CommandLine
 from pgstream import LSN
 from pgstream.handlers import PostgresHandler
 from servers import Database, fresh_database
 from test_readme import snippets
+from waiting import eventually
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operations.md"
@@ -116,6 +119,27 @@ def test_leaving_a_transaction_out(source: Database, tmp_path: Path) -> None:
         target.execute(block("sql", "SET lsn = NULL"))
         follow()
         assert target.execute("SELECT * FROM users") == [(2, "c"), (3, "d")]
+
+
+def test_rotating_a_file(source: Database, tmp_path: Path) -> None:
+    """What comes between the new name and the end is in the old file, all else in the new one."""
+    slot = f"slot_{source.name}"
+    cli = CommandLine(tmp_path, {"DATABASE_URL": source.dsn, "SLOT_NAME": slot})
+    options = ("run", "--format", "json", "--output", "changes.jsonl")
+    cli(*options, "--until-now")
+    file, old = tmp_path / "changes.jsonl", tmp_path / "changes.1.jsonl"
+    with cli.running(*options) as process:
+        source.execute("INSERT INTO users VALUES (1, 'a')")
+        eventually(lambda: file.read_text().count("\n") == 1)
+        file.rename(old)
+        source.execute("INSERT INTO users VALUES (2, 'b')")
+        eventually(lambda: old.read_text().count("\n") == 2)
+        process.send(signal.SIGTERM)
+        assert process.ended()[0] == 0
+    source.execute("INSERT INTO users VALUES (3, 'c')")
+    cli(*options, "--until-now")
+    lines = [[json.loads(line) for line in name.read_text().splitlines()] for name in (old, file)]
+    assert [[line["new"]["id"] for line in one] for one in lines] == [[1, 2], [3]]
 
 
 def test_adding_a_table(source: Database, tmp_path: Path) -> None:
