@@ -17,20 +17,23 @@ from pgstream.handlers import PostgresHandler
 
 
 def main(source: str, target: str, once: str = "") -> None:
-    stream = pgstream.connect(
+    with pgstream.connect(
         source,
         slot="copy_to_postgres",
         snapshot=True,
         values="text",  # PostgreSQL's own text: exact for every type
         until="now" if once else None,
         notice=lambda text: print(text, file=sys.stderr),
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stream.stop())
-    stream.run(PostgresHandler(target, name="copy_to_postgres"))
+    ) as stream:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stream.stop())
+        stream.run(PostgresHandler(target, name="copy_to_postgres"))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except pgstream.PgstreamError as error:
+        sys.exit(str(error))  # what happened, and what to do; nothing is lost

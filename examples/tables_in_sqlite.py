@@ -19,20 +19,23 @@ from pgstream.types import JSONText
 
 
 def main(source: str, file: str, once: str = "") -> None:
-    stream = pgstream.connect(
+    with pgstream.connect(
         source,
         slot="tables_in_sqlite",
         snapshot=True,
         json_loads=JSONText,  # documents as PostgreSQL has them
         until="now" if once else None,
         notice=lambda text: print(text, file=sys.stderr),
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stream.stop())
-    stream.run(SQLiteHandler(file))
+    ) as stream:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stream.stop())
+        stream.run(SQLiteHandler(file))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except pgstream.PgstreamError as error:
+        sys.exit(str(error))  # what happened, and what to do; nothing is lost

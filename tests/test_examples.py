@@ -74,6 +74,15 @@ def test_an_example_says_what_it_takes(name: str) -> None:
     assert f"python examples/{name} SOURCE " in run(name, status=1)
 
 
+def test_an_example_says_what_it_lacks(source: Database) -> None:
+    with fresh_database(source.server) as target:
+        said = run("copy_to_postgres.py", source.dsn, target.dsn, status=1)
+    assert "public.users is not in the target database\nHint: create it there" in said
+    assert "Traceback" not in said
+    said = run("tables_in_sqlite.py", source.dsn, "/no/such/file", status=1)
+    assert "Traceback" not in said
+
+
 def test_every_example_is_tested() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for example in EXAMPLES.glob("*.py"):
