@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import io
 import json
 import math
@@ -1930,6 +1932,29 @@ def test_a_last_line_that_is_not_ours_is_left(tmp_path: Path) -> None:
     note, line = path.read_text().splitlines()
     assert note == "a note without its end"
     assert json.loads(line)["op"] == "insert"
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    """A second one would cut off what the first is just writing, as if a crash had cut it short."""
+    path = tmp_path / "lines"
+    with JSONLinesFile(path):
+        path.write_text('{"op":"ins')
+        with pytest.raises(HandlerError, match=f"cannot open {path}: another process writes to it"):
+            JSONLinesFile(path)
+        assert path.read_text() == '{"op":"ins'
+    JSONLinesFile(path).close()
+    assert path.read_text() == ""
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    events = inserted(0x100, 1)
+    with JSONLinesFile(tmp_path / "lines") as handler:
+        feed(handler, events)
+    assert (tmp_path / "lines").read_text() == expected_lines(events)
 
 
 def test_a_file_larger_than_a_block_is_searched(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import re
@@ -51,10 +52,10 @@ class JSONLinesFile:
     from elsewhere, or of other settings, matches nothing in it, and is added whole.
 
     Args:
-        path: The file; made if it is not there. Others may read it meanwhile.
+        path: The file; made if it is not there. Others may read it meanwhile, but not write.
 
     Raises:
-        HandlerError: if it cannot be opened, read or written.
+        HandlerError: if it cannot be opened, read or written, or has a writer.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -70,6 +71,8 @@ class JSONLinesFile:
             )
             self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
             self._file = open(self._fd, "ab", buffering=1 << 18)  # noqa: SIM115
+            if self._regular:
+                self._claim()
             self._size = self._cut() if self._regular else 0
             if self._regular:
                 sync_name(self._path)
@@ -134,6 +137,19 @@ class JSONLinesFile:
             self._size = os.fstat(self._fd).st_size
             self._first = True
         self._last = place
+
+    def _claim(self) -> None:
+        """Be its only writer: what another has written in part looks as if a crash had cut it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise HandlerError(
+                f"cannot open {self._path}: another process writes to it",
+                "end that one first, or write to another file",
+            ) from None
+        except OSError:  # a file system that has no locks
+            pass
 
     def _cut(self) -> int:
         """Cut off a torn last line, and return the size. What is not ours is left."""
