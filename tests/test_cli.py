@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import inspect
 import json
 import os
 import pty
@@ -22,10 +23,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+import pgstream
 import servers
 from commandline import SECONDS, CommandLine
 from conftest import not_available
 from pgstream.capture import read_capture
+from pgstream.cli import streams
 from pgstream.cli.output import _end_last_line
 from pgstream.embedded import Server
 from servers import Database
@@ -504,6 +507,7 @@ def test_a_malformed_message_is_an_error_after_what_came_before(cli: CommandLine
     done = cli("replay", "-", input=content, status=1)
     assert done.stderr.startswith("pgstream: standard input: malformed message: ")
     assert "Traceback" in cli("replay", "capture", "--debug", status=1).stderr
+    assert "Traceback" in cli("replay", "capture", status=1, PGSTREAM_DEBUG="1").stderr
     assert "Traceback" in cli("--debug", "replay", "capture", status=1).stderr
 
 
@@ -560,7 +564,25 @@ def test_switches_in_the_environment(shop: CommandLine, database: Database) -> N
 
 
 def test_an_empty_setting_is_none(cli: CommandLine) -> None:
-    assert "No database is named" in cli("run", status=2, DATABASE_URL="").stderr
+    for name in ("DATABASE_URL", "PGHOST", "PGSERVICE"):
+        assert "No database is named" in cli("run", status=2, **{name: ""}).stderr
+
+
+def test_a_service_names_a_database(cli: CommandLine) -> None:
+    assert 'definition of service "shop" not found' in cli("run", status=1, PGSERVICE="shop").stderr
+
+
+def test_the_defaults_are_those_of_the_library() -> None:
+    library = inspect.signature(pgstream.connect).parameters
+    given = {
+        option.name: option.default
+        for option in streams.run.params
+        if option.name in library
+        and isinstance(option.default, str | int | float)
+        and option.default
+    }
+    assert len(given) > 8
+    assert given == {name: library[name].default for name in given}
 
 
 def test_libpq_variables_name_a_database(cli: CommandLine, database: Database) -> None:

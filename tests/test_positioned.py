@@ -1854,6 +1854,20 @@ def test_lines_that_come_again_after_a_reconnection_are_not_written_again(tmp_pa
     assert path.read_text() == expected_lines(LINES)
 
 
+def test_a_transaction_that_began_before_another_is_known(tmp_path: Path) -> None:
+    """What stands in the file in the order of the commits is looked for in that order."""
+    path = tmp_path / "lines"
+    later = [
+        replace(event, lsn=LSN(0x100)) if isinstance(event, Insert) else event
+        for event in inserted(0x300, 3)
+    ]
+    events = inserted(0x200, 1, 2) + later
+    for _ in range(2):
+        with JSONLinesFile(path) as handler:
+            feed(handler, events)
+    assert path.read_text() == expected_lines(events)
+
+
 LOOSE = [
     LogicalMessage("p", b"once", False, LSN(0x80), None, None, None, None),
     CommitPrepared(1, "g", LSN(0x80), LSN(0x90), NOON),

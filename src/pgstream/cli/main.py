@@ -106,8 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SystemExit as end:
         if end.code != 1:
             raise
-        silence(1)  # called so, click ends with 1 for one thing: the reader has seen enough
-        status = 0
+        status = 0  # called so, click ends with 1 for one thing: the reader has seen enough
     except OSError as error:
         # What names no file comes of writing to standard output, by click's --help as well.
         text = f"cannot write to standard output: {error.strerror}"
