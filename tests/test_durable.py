@@ -12,10 +12,12 @@ import pytest
 
 from pgstream import LSN, ServerError
 from pgstream.capture import CaptureWriter, write_catalog
+from pgstream.cli import output
 from pgstream.cli.output import Output
 from pgstream.durable import sync_name
 from pgstream.handlers import JSONLinesFile
 from pgstream.identity import Anchor
+from pgstream.messages import LogicalMessage
 from pgstream.slots import System
 from pgstream.types.catalog import Catalog, TypeInfo
 
@@ -101,6 +103,23 @@ def test_what_cannot_be_a_state_leaves_nothing(tmp_path: Path) -> None:
         anchor.hold(SYSTEM, LSN(1))
     assert anchor.known is None
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("standard", [True, False])
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_what_is_shown_is_on_the_disk_when_flush_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standard: bool, output_format: output.Format
+) -> None:
+    """Standard output, too, where it is a file."""
+    path = tmp_path / "shown"
+    monkeypatch.setattr(output, "_standard", lambda: os.open(path, os.O_WRONLY | os.O_CREAT))
+    synced: list[int] = []
+    with Output(None if standard else str(path), append=True, output_format=output_format) as shown:
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(path.stat().st_size))
+        shown(LogicalMessage("p", b"x", False, LSN(1), None, None, None, None))
+        shown.flush()
+        assert synced == [path.stat().st_size]
+        assert synced[0] > 0
 
 
 def test_the_name_that_counts_is_that_of_the_file(
