@@ -29,8 +29,11 @@ from commandline import SECONDS, CommandLine
 from conftest import not_available
 from pgstream.capture import read_capture
 from pgstream.cli import streams
-from pgstream.cli.output import _end_last_line
+from pgstream.cli.output import Output, _end_last_line
+from pgstream.cli.signals import Stopper, stopper
 from pgstream.embedded import Server
+from pgstream.lsn import LSN
+from pgstream.messages import LogicalMessage
 from servers import Database
 from waiting import eventually
 
@@ -274,6 +277,26 @@ def test_standard_output_that_may_not_be_read(tmp_path: Path) -> None:
         _end_last_line(descriptor, str(tmp_path / "no/such/name"))
     finally:
         os.close(descriptor)
+    assert file.read_text() == "torn\n"
+
+
+def test_text_is_added_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    file.write_text("torn")
+    for number in (1, 2):
+        with Output(str(file), append=True, output_format="text") as shown:
+            shown(LogicalMessage("p", b"x", False, LSN(number), None, None, None, None))
+    header = '[MESSAGE] prefix="p" lsn=0/{} transactional=false\ncontent="x"\n'
+    assert file.read_text() == "torn\n" + header.format(1) + header.format(2)
+
+
+def test_standard_output_at_the_end_of_a_file(tmp_path: Path) -> None:
+    """As in ``{ something; pgstream run; } > FILE``."""
+    file = tmp_path / "events"
+    file.write_text("torn")
+    with file.open("r+b") as opened:
+        opened.seek(0, os.SEEK_END)
+        _end_last_line(opened.fileno(), str(file))
     assert file.read_text() == "torn\n"
 
 
@@ -659,6 +682,27 @@ def test_a_signal_ends_it_with_what_was_shown_acknowledged(
     )
     assert not is_active(database)
     assert shop("run", "--until-now").stdout == ""
+
+
+def test_a_signal_before_there_is_a_stream_ends_it_where_it_stands() -> None:
+    with pytest.raises(SystemExit) as caught:
+        Stopper()(signal.SIGTERM, None)
+    assert caught.value.code == 128 + signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt):
+        Stopper()(signal.SIGINT, None)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As a shell has it for what it starts in the background."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with stopper() as handler:
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is handler
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def test_a_signal_ends_a_recording_that_is_whole(shop: CommandLine, database: Database) -> None:
