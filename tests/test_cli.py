@@ -444,6 +444,22 @@ def test_a_capture_keeps_the_types_that_it_needs(shop: CommandLine, database: Da
     assert lines_of(replayed)[-1]["new"]["pairs"].startswith("\\x")
 
 
+def test_the_types_of_a_capture_are_kept_at_once_and_when_they_come_up(
+    shop: CommandLine, database: Database
+) -> None:
+    """A crash may leave what was there by then; what is new is in the file at the end."""
+    database.execute("CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE felt (id int, m mood)")
+    capture, types = shop.directory / "capture", shop.directory / "capture.json"
+    with shop.running("record", "capture", "--ack") as process:
+        eventually(lambda: types.exists() and "mood" in types.read_text())
+        database.execute("CREATE TYPE kind AS ENUM ('new'); CREATE TABLE had (id int, k kind)")
+        database.execute("INSERT INTO had VALUES (1, 'new')")
+        eventually(lambda: b"new" in capture.read_bytes())
+        process.send(signal.SIGTERM)
+        assert process.ended()[0] == 0
+    assert {"mood", "kind"} <= {one["name"] for one in json.loads(types.read_text())["types"]}
+
+
 def test_record_with_ack(shop: CommandLine, database: Database) -> None:
     database.execute("INSERT INTO items VALUES (1)")
     shop("record", "capture", "--ack", "--until-now")
