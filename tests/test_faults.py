@@ -122,6 +122,18 @@ def test_a_role_with_the_right_reads(published: Database) -> None:
             assert [event.new for event in stream if isinstance(event, Insert)] == [{"id": 1}]
 
 
+def test_a_role_that_may_not_connect(published: Database) -> None:
+    published.execute(f"REVOKE CONNECT ON DATABASE {published.name} FROM PUBLIC")
+    with role(published, "REPLICATION") as name:
+        dsn = psycopg.conninfo.make_conninfo(published.dsn, user=name, password=SECRET)
+        with pytest.raises(ConnectionFailed, match="CONNECT privilege") as caught:
+            pgstream.connect(dsn, slot=slot(published))
+        assert not caught.value.transient
+        published.execute(caught.value.hint.replace("…", published.name))
+        pgstream.connect(dsn, slot=slot(published)).close()
+        published.execute(f"DROP OWNED BY {name}")
+
+
 def test_wal_level_is_not_logical() -> None:
     with (
         Server(embedded_installation(), settings={"wal_level": "replica"}) as server,
@@ -145,6 +157,15 @@ def test_publication_is_missing(published: Database) -> None:
     assert "'No Such'" in caught.value.message
     assert 'CREATE PUBLICATION "No Such" FOR TABLE "public"."users"' in caught.value.hint
     assert published.execute("SELECT * FROM pg_replication_slots") == []  # nothing was begun
+
+
+def test_publication_of_a_slot_is_missing(published: Database) -> None:
+    """One that is made now is too young for the slot."""
+    pgstream.connect(published.dsn, slot=slot(published)).close()
+    published.execute("DROP PUBLICATION pgstream_pub")
+    with pytest.raises(PublicationNotFound, match="'pgstream_pub' is not in database") as caught:
+        pgstream.connect(published.dsn, slot=slot(published))
+    assert "pgstream slot drop" in caught.value.hint
 
 
 def test_publication_is_created_when_asked(published: Database) -> None:
@@ -241,14 +262,10 @@ def test_slot_of_another_kind(database: Database, make: str, message: str) -> No
 
 
 def test_slot_of_another_database(published: Database) -> None:
+    """Said before what that database lacks."""
     pgstream.connect(published.dsn, slot=slot(published)).close()
-    with psycopg.connect(published.server.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE PUBLICATION pgstream_pub FOR ALL TABLES")
-        try:
-            with pytest.raises(ServerError, match=f"belongs to database '{published.name}'"):
-                pgstream.connect(published.server.dsn(), slot=slot(published))
-        finally:
-            admin.execute("DROP PUBLICATION pgstream_pub")
+    with pytest.raises(ServerError, match=f"belongs to database '{published.name}'"):
+        pgstream.connect(published.server.dsn(), slot=slot(published))
 
 
 def test_slot_was_invalidated() -> None:

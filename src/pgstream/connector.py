@@ -176,13 +176,14 @@ class Connector:
             self.system = yield from slots.identify(self.pgconn)
             if self.system.in_recovery:
                 faults.require_readable_standby(self.pgconn.server_version)
-            yield from self._check_publications()
             found = yield from slots.find_slots(self.pgconn, self.config.slot)
-            if found:
-                self._check_slot(found[0])
+            slot = found[0] if found else None
+            if slot is not None:  # first: in another database there are other publications
+                self._check_slot(slot)
+            yield from self._check_publications(slot)
             if self.config.values == "typed":
                 yield from self._read_types()
-            return found[0] if found else None
+            return slot
 
     def _read_types(self) -> PQGen[None]:
         publications = self.config.publications
@@ -211,7 +212,7 @@ class Connector:
         timeout = int(settings["wal_sender_timeout"] or 0) / 1000
         self.silence = timeout or None
 
-    def _check_publications(self) -> PQGen[None]:
+    def _check_publications(self, slot: slots.Slot | None) -> PQGen[None]:
         config = self.config
         missing = yield from slots.missing_publications(self.pgconn, config.publications)
         for name in missing:
@@ -223,9 +224,10 @@ class Connector:
                     f"on the primary: {statement.as_string(None)};",
                 )
             if not config.create_publication:
+                create = f"{statement.as_string(None)};  -- or let --create-publication do it"
                 raise PublicationNotFound(
                     f"publication {name!r} is not in database {self._database()!r}",
-                    f"{statement.as_string(None)};  -- or let --create-publication do it",
+                    create if slot is None else faults.PUBLICATION_HINT,
                 )
             yield from slots.query(self.pgconn, statement)
             self.config.tell(f"created publication {name}")

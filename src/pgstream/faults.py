@@ -50,6 +50,7 @@ _TURNED_AWAY: Final = (
         False,
     ),
     ("pg_hba.conf", ConnectionFailed, "allow this client in the server's pg_hba.conf", False),
+    ("CONNECT privilege", ConnectionFailed, "GRANT CONNECT ON DATABASE … TO {role};", False),
     ("does not exist", ConnectionFailed, "check the database and the user in the URL", False),
     (
         "max_wal_senders",
