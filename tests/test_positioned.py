@@ -1277,9 +1277,10 @@ def test_postgres_a_connection_that_is_lost(twice: Database, events: list[Any]) 
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        with pytest.raises(HandlerError, match="the target") as info:
+        with pytest.raises(HandlerError, match="the connection to the target was lost") as info:
             feed(handler, events)
         assert re.search("terminating connection|closed", info.value.message)
+        assert info.value.hint.startswith("start again")
     assert twice.execute("SELECT * FROM items") == []
     with PostgresHandler(twice.dsn) as handler:
         assert handler.position() is None

@@ -55,6 +55,8 @@ _SESSION: Final = (
     " WHERE current_setting('synchronous_commit') = 'off'"
 )
 
+_LOST: Final = ("08", "57P")  # SQLSTATEs of a connection that is no more
+
 _POSITIONS: Final = """
 CREATE TABLE IF NOT EXISTS {table} (
     consumer text PRIMARY KEY,
@@ -611,10 +613,16 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
 def _refused(
     error: psycopg.Error, label: str, lsn: LSN | None, last: LSN | None = None
 ) -> HandlerError:
+    # What libpq says itself has no SQLSTATE.
+    if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(_LOST):
+        reason = error.diag.message_primary or str(error).partition("\n")[0]
+        return HandlerError(
+            f"the connection to the target was lost: {reason}",
+            "start again when the target is back; nothing of this transaction is stored, and it"
+            " comes again",
+        )
     # The primary message alone: the detail may hold values of the row.
     reason = error.diag.message_primary or type(error).__name__
-    if type(error) is psycopg.OperationalError and not error.diag.message_primary:
-        reason = str(error).partition("\n")[0]  # a connection that is lost
     where = f" {label}" if label else ""
     at = f" at {lsn}" if lsn is not None else ""
     if last not in (None, lsn):
