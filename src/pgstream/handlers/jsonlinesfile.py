@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import re
@@ -141,6 +140,8 @@ class JSONLinesFile:
     def _claim(self) -> None:
         """Be its only writer: what another has written in part looks as if a crash had cut it."""
         try:
+            import fcntl
+
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
@@ -148,7 +149,7 @@ class JSONLinesFile:
                 f"cannot open {self._path}: another process writes to it",
                 "end that one first, or write to another file",
             ) from None
-        except OSError:  # a file system that has no locks
+        except (ImportError, OSError):  # a system that has no locks, or a file system
             pass
 
     def _cut(self) -> int:
