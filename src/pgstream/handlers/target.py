@@ -52,7 +52,7 @@ class TargetTable:
     types: dict[str, str]
     fixed: frozenset[str]
     key: tuple[str, ...]
-    _statements: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    _updates: dict[tuple[str, ...], str] = field(default_factory=dict)  # by what they set
     _number: int = field(default_factory=count().__next__)
 
     @classmethod
@@ -108,18 +108,8 @@ class TargetTable:
 
     def insert(self, new: Row) -> tuple[str, str, tuple[Text, ...]]:
         """The INSERT of a row, the COPY that does the same, and the values."""
-        names = tuple(self.columns)
-        if not names:
-            return self.default_row().as_string(None), "", ()
-        statement = self._statements.get(("INSERT", names))
-        copy = self._statements.get(("COPY", names), "")
-        if statement is None:
-            listed = sql.SQL(", ").join(map(sql.Identifier, names))
-            values = _sql(", ".join(f"${number}" for number in range(1, len(names) + 1)))
-            insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
-            statement = self._keep("INSERT", names, insert.format(self.name, listed, values))
-            copy = self._statements["COPY", names] = self.copy().as_string(None)
-        return statement, copy, self.texts(new, names)
+        statement, copy = self._insert
+        return statement, copy, self.texts(new, self.columns)
 
     def copy(self) -> sql.Composed:
         """The COPY that takes rows."""
@@ -132,12 +122,7 @@ class TargetTable:
 
     def delete(self, known: Row) -> tuple[str, tuple[Text, ...]]:
         """The DELETE of the row of which that is known, and the values."""
-        statement = self._statements.get(("DELETE", ()))
-        if statement is None:
-            delete = sql.SQL("DELETE FROM {}{} WHERE {}")
-            made = delete.format(self.only, self.name, self._condition(1))
-            statement = self._keep("DELETE", (), made)
-        return statement, self.texts(known, self.found_by)
+        return self._delete, self.texts(known, self.found_by)
 
     def update(self, known: Row, new: Row) -> tuple[str, tuple[Text, ...]]:
         """The UPDATE of the row of which that is known, and the values.
@@ -157,7 +142,7 @@ class TargetTable:
             elif new[name] is not UNCHANGED:
                 names.append(name)
         changed, kept = tuple(names), self.kept
-        statement = self._statements.get(("UPDATE", changed))
+        statement = self._updates.get(changed)
         if statement is None:
             # What cannot be set must be there already: the source may have set it to its DEFAULT.
             # So must the row, where nothing is to be set.
@@ -166,7 +151,7 @@ class TargetTable:
             to = sql.SQL(", ").join(_equals(name, number) for number, name in enumerate(changed, 1))
             update = "UPDATE {}{} SET {} WHERE {}" if changed else "SELECT FROM {}{}{} WHERE {}"
             made = sql.SQL(update).format(self.only, self.name, to, sql.SQL(" AND ").join(where))
-            statement = self._keep("UPDATE", changed, made)
+            statement = self._updates[changed] = self._own(made)
         values = self.texts(known, self.found_by) + self.texts(new, kept)
         return statement, self.texts(new, changed) + values
 
@@ -187,12 +172,25 @@ class TargetTable:
             values.append(value)
         return tuple(values)
 
-    def _keep(self, verb: str, names: tuple[str, ...], statement: sql.Composed) -> str:
+    @cached_property
+    def _insert(self) -> tuple[str, str]:
+        if not self.columns:
+            return self.default_row().as_string(None), ""
+        listed = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        values = _sql(", ".join(f"${number}" for number in range(1, len(self.columns) + 1)))
+        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
+        made = self._own(insert.format(self.name, listed, values))
+        return made, self.copy().as_string(None)
+
+    @cached_property
+    def _delete(self) -> str:
+        delete = sql.SQL("DELETE FROM {}{} WHERE {}")
+        return self._own(delete.format(self.only, self.name, self._condition(1)))
+
+    def _own(self, statement: sql.Composed) -> str:
         # Its own alone: a prepared statement keeps the types of its parameters, and a value that
         # went through the former type of a column could lose something there.
-        text = f"{statement.as_string(None)} /* {self._number} */"
-        self._statements[verb, names] = text
-        return text
+        return f"{statement.as_string(None)} /* {self._number} */"
 
     def _condition(self, first: int) -> sql.Composable:
         """What finds the row: its key, or one of those whose columns all have the same text.
