@@ -24,8 +24,11 @@ from psycopg.pq import Conninfo
 
 MASK: Final = "***"
 SECRETS: Final = (
-    *("password", "sslpassword", "oauth_client_secret"),
-    *("scram_client_key", "scram_server_key"),  # as good as the password
+    "password",
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",  # this one and the next are as good as the password
+    "scram_server_key",
 )
 PUBLIC: Final = ("host", "hostaddr", "port", "dbname", "user")
 _LONG: Final = 8
